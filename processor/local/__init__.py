@@ -1,0 +1,1 @@
+"""AWS on this machine: services, event source mapping, fleet simulator."""

@@ -1,0 +1,139 @@
+"""What a sensor measured: `Reading`, and the registry of quantities that names its values."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from processor.errors import DecodeError
+
+Value = int | float | str | bool
+"""Numbers are exact: an int, or the float nearest to a decimal of at most 15 digits (its `repr` is that decimal)."""
+
+Kind = Literal["number", "counter", "flag", "text", "event"]
+
+
+class Quantity(NamedTuple):
+    """One thing that sensors report.
+
+    `key` is its short name in the table. Numbers are rolled up; a counter only tells one measurement from the
+    next; flags are true or false; texts are kept as they are; an event happened at its time and has no value
+    between two readings.
+    """
+
+    name: str
+    unit: str
+    key: str
+    kind: Kind = "number"
+
+
+_REGISTRY = (
+    Quantity("temperature", "°C", "t"),
+    Quantity("humidity", "%", "h"),
+    Quantity("pressure", "Pa", "p"),
+    Quantity("acceleration_x", "g", "ax"),
+    Quantity("acceleration_y", "g", "ay"),
+    Quantity("acceleration_z", "g", "az"),
+    Quantity("battery", "%", "b"),
+    Quantity("battery_voltage", "V", "v"),
+    Quantity("tx_power", "dBm", "tx"),
+    Quantity("movement_counter", "", "mc"),
+    Quantity("sequence", "", "s", "counter"),
+    Quantity("packet_id", "", "id", "counter"),
+    Quantity("pm1_0", "µg/m³", "pma"),
+    Quantity("pm2_5", "µg/m³", "pmb"),
+    Quantity("pm4_0", "µg/m³", "pmc"),
+    Quantity("pm10", "µg/m³", "pmd"),
+    Quantity("co2", "ppm", "co"),
+    Quantity("voc_index", "", "voc"),
+    Quantity("nox_index", "", "nox"),
+    Quantity("illuminance", "lx", "lx"),
+)
+
+QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _REGISTRY}
+KEYS: dict[str, str] = {quantity.name: quantity.key for quantity in QUANTITIES.values()}
+NAMES: dict[str, str] = {quantity.key: quantity.name for quantity in QUANTITIES.values()}
+"""Short key → name."""
+
+
+def quantity(name: str) -> Quantity:
+    """Return the quantity called `name`; `temperature_2` is a device's second temperature.
+
+    Raises KeyError where the registry has no such quantity.
+    """
+    found = QUANTITIES.get(name)
+    if found is None:
+        base, _, number = name.rpartition("_")
+        if not number.isdigit() or base not in QUANTITIES:
+            raise KeyError(f"no quantity is called {name!r}: see processor/reading.py")
+        first = QUANTITIES[base]
+        found = first._replace(name=name, key=f"{first.key}_{number}")
+    return found
+
+
+def key_of(name: str) -> str:
+    """Return the short key of a quantity's name (`temperature` → `t`, `temperature_2` → `t_2`)."""
+    return KEYS.get(name) or quantity(name).key
+
+
+def name_of(key: str) -> str:
+    """Return the quantity's name of a short key: `key_of` backwards."""
+    found = NAMES.get(key)
+    if found is None:
+        base, _, number = key.rpartition("_")
+        found = f"{NAMES[base]}_{number}"
+    return found
+
+
+class Reading(NamedTuple):
+    """One measurement of one sensor.
+
+    `at` is when it was measured, in ms since 1970 (None where nobody said). `counter` is the sensor's own
+    count, where the format has one that identifies a measurement; `digest` is 24 bits of the payload's hash.
+    Together they are the reading's identity, the same through whichever gateway it came.
+    """
+
+    device: str
+    at: int | None
+    format: str
+    values: Mapping[str, Value]
+    counter: int | None
+    digest: int
+    gateway: str | None = None
+    rssi: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """Counter and digest (`205.mHvQ`), or the digest alone where the sensor does not count."""
+        return identity(self.counter, self.digest)
+
+
+def identity(counter: int | None, digest: int) -> str:
+    """Return the identity's text: the counter, a dot and 24 bits as four letters of URL-safe Base64."""
+    letters = urlsafe_b64encode(digest.to_bytes(3, "big")).decode()
+    return letters if counter is None else f"{counter}.{letters}"
+
+
+def address(text: str) -> str:
+    """Return a Bluetooth address in this package's one spelling, `CB:B8:33:4C:88:4F`.
+
+    Takes it with colons, dashes or nothing between the bytes. Raises DecodeError for anything else.
+    """
+    if len(text) == 17 and text[2] == text[5] == text[8] == text[11] == text[14] == ":":
+        digits = text.replace(":", "")
+    else:
+        digits = text.replace("-", "").replace(":", "")
+    try:
+        return address_of(bytes.fromhex(digits))
+    except ValueError:
+        raise DecodeError(
+            "address", f"a Bluetooth address has 12 hexadecimal digits, not {text[:40]!r}", where="address"
+        ) from None
+
+
+def address_of(mac: bytes) -> str:
+    """Return six bytes, most significant first, in the one spelling. Raises ValueError for another length."""
+    if len(mac) != 6:
+        raise ValueError(f"a Bluetooth address has 6 bytes, not {len(mac)}")
+    return mac.hex(":").upper()

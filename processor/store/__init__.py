@@ -1,0 +1,1 @@
+"""DynamoDB: table specifications, and readings written and read back."""
