@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from zlib import crc32
 
-from processor.decode.advertisement import MANUFACTURER_DATA, SERVICE_DATA_16, structures
-from processor.decode.formats import MANUFACTURERS, SERVICES
+from processor.decode.advertisement import MANUFACTURER_DATA, MAX_LENGTH, SERVICE_DATA_16, structures
+from processor.decode.formats import MANUFACTURERS, SERVICES, Decoder
 from processor.errors import DecodeError
 from processor.reading import Reading
 from processor.reading import address as canonical
 
 NO_KEYS: Mapping[str, bytes] = {}
+
+DECODERS: dict[int, dict[int, Decoder]] = {MANUFACTURER_DATA: MANUFACTURERS, SERVICE_DATA_16: SERVICES}
+"""By AD type, then by company identifier or UUID."""
+
+_new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
 
 def decode(
@@ -53,28 +58,41 @@ def readings(
     rssi: int | None = None,
 ) -> list[Reading]:
     """Decode one advertisement on the hot path: as `decode`, with the address in its one spelling."""
-    found = []
-    for ad_type, payload in structures(data):
-        if ad_type == MANUFACTURER_DATA:
-            decoders, what = MANUFACTURERS, "manufacturer data"
-        elif ad_type == SERVICE_DATA_16:
-            decoders, what = SERVICES, "service data"
-        else:
+    found: list[Reading] = []
+    end = len(data)
+    if end > MAX_LENGTH:
+        structures(data)  # raises, and says why
+    after = 0
+    while after < end:
+        # What `structures` does, without its list: most advertisements hold one structure of interest.
+        start = after
+        length = data[start]
+        if not length:
+            break
+        after = start + 1 + length
+        if after > end:
+            structures(data)
+        decoders = DECODERS.get(data[start + 1])
+        if decoders is None:
             continue
-        if len(payload) < 2:
-            raise DecodeError("truncated", f"{what} of {len(payload)} bytes", where="advertisement", payload=data)
-        decoder = decoders.get(payload[0] | payload[1] << 8)
+        if length < 3:
+            raise DecodeError(
+                "truncated", "no whole company identifier or UUID", where="advertisement", offset=start, payload=data
+            )
+        decoder = decoders.get(data[start + 2] | data[start + 3] << 8)
         if decoder is None:
             continue
-        decoded = decoder(payload[2:], address, keys)
+        decoded = decoder(data[start + 4 : after], address, keys)
         if decoded is None:
             continue
-        format_name, values, counter, own = decoded
+        format_name, values, counter, own, plain = decoded
+        payload = data[start + 2 : after]
         device = address or own
         if device is None:
             raise DecodeError(
                 "address", "neither the gateway nor the payload gives the sensor's address: let the gateway send it",
                 where=format_name, payload=payload,
             )  # fmt: skip
-        found.append(Reading(device, at, format_name, values, counter, crc32(payload) & 0xFFFFFF, gateway, rssi))
+        digest = crc32(payload if plain is None else plain) & 0xFFFFFF
+        found.append(_new(Reading, (device, at, format_name, values, counter, digest, gateway, rssi)))
     return found

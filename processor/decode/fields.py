@@ -10,30 +10,43 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
+from processor.decode.linear import NUMBERS, Linear
 from processor.errors import DecodeError
-from processor.reading import Value, address_of
+from processor.reading import Value
 
-FieldType = Literal["u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "sign.int.cents", "mac"]
-"""`sign.int.cents` is two bytes: a sign bit and 7 bits of whole units, then hundredths."""
+FieldType = Literal["u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "sign.int.cents", "mac", "bytes", "rest"]
+"""`sign.int.cents` is two bytes: a sign bit and 7 bits of whole units, then hundredths. `mac` is the sensor's address,
+most significant byte first. `bytes` and `rest` (all up to the end) are read by a `Codec`, which gets those bytes, for
+`rest` the whole payload, so that it can say where it is at fault."""
 
-_CODES = {
-    "u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "sign.int.cents": "H", "mac": "6s",
-}  # fmt: skip
-_SIZES = {
-    "u8": 1, "i8": 1, "u16": 2, "i16": 2, "u24": 3, "i24": 3, "u32": 4, "i32": 4, "sign.int.cents": 2, "mac": 6,
-}  # fmt: skip
+_NO_ADDRESS = b"\xff" * 6
 
 
 class Decoded(NamedTuple):
-    """What one payload says: its format's name, the values by quantity, the sensor's counter, its own address."""
+    """What one payload says.
+
+    format: its name. values: by quantity. counter: the sensor's own count, where it identifies a measurement.
+    address: the one in the payload, read only where the gateway gave none. plain: what an encrypted payload
+    decrypts to, which is then what identifies the measurement: a repeat may be encrypted anew.
+    """
 
     format: str
     values: dict[str, Value]
     counter: int | None = None
     address: str | None = None
+    plain: bytes | None = None
+
+
+class Codec(NamedTuple):
+    """How bytes that are no number read as a value and back. `decode` raises DecodeError, `encode` ValueError."""
+
+    decode: Callable[[bytes], Value]
+    encode: Callable[[Value], bytes]
+
+
+HEX = Codec(bytes.hex, lambda value: bytes.fromhex(str(value)))
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,8 @@ class Field:
     """One row of a format's table.
 
     name: the quantity, or `address` for the sensor's own.
-    at: the first byte. bits: (shift, width) of the part of an integer that counts.
+    at: the first byte. size: the bytes of a `bytes` field. codec: how `bytes` or `rest` are read.
+    bits: (shift, width) of the part of an integer that counts.
     low_bit: (byte, bit) of one more, lowest bit, kept elsewhere.
     scale, offset: decimals as text; value = raw × scale + offset.
     invalid: the raw value that means "not available", unsigned as specifications write it.
@@ -57,36 +71,81 @@ class Field:
     bits: tuple[int, int] | None = None
     low_bit: tuple[int, int] | None = None
     lookup: tuple[float | None, ...] | None = None
+    size: int = 0
+    codec: Codec = HEX
+
+    @property
+    def width(self) -> int:
+        """The bytes it takes; none for `rest`, which is not of the fixed part."""
+        if self.type in NUMBERS:
+            return int(self.type[1:]) // 8
+        return {"sign.int.cents": 2, "mac": 6}.get(self.type, self.size)
 
     @property
     def sentinel(self) -> int | None:
         """The raw value that means "not available", signed where the type is."""
         if self.invalid is None or not self.type.startswith("i"):
             return self.invalid
-        bits = 8 * _SIZES[self.type]
+        bits = 8 * self.width
         return self.invalid - (1 << bits) if self.invalid >> (bits - 1) else self.invalid
 
-    def linear(self) -> tuple[int, int, int]:
-        """Return integers (p, o, q) with value = (raw × p + o) / q."""
-        scale, offset = Fraction(self.scale), Fraction(self.offset)
-        q = _lcm(scale.denominator, offset.denominator)
-        return int(scale * q), int(offset * q), q
+    @property
+    def linear(self) -> Linear:
+        """Its scale and offset."""
+        return Linear.of(self.scale, self.offset)
 
-    def raw_of(self, value: Value) -> int:
-        """Return the raw integer nearest to `value`."""
+    @property
+    def resolution(self) -> str | None:
+        """The step between two values, as decimal text; None where there is no constant one."""
+        return None if self.lookup is not None or self.type in ("mac", "bytes", "rest") else self.scale
+
+    def raw_of(self, value: Value | None) -> int:
+        """Return the raw integer nearest to `value`; for None that of "not available", or zero. Raises ValueError."""
+        if value is None:
+            if self.lookup is not None and None in self.lookup:
+                return self.lookup.index(None)
+            return self.sentinel or 0
         if self.lookup is not None:
             known = [(abs(v - float(value)), raw) for raw, v in enumerate(self.lookup) if v is not None]
             return min(known)[1]
-        p, o, q = self.linear()
-        return round((Fraction(str(value)) * q - o) / p)
+        raw = self.linear.raw(value)
+        if raw == self.sentinel:
+            raise ValueError("its code means not available")
+        return raw
+
+    def write(self, data: bytearray, value: Value | None, endian: Literal["big", "little"]) -> None:
+        """Put `value` where it belongs in `data`. Raises ValueError or OverflowError where it does not fit."""
+        if self.type in ("bytes", "rest"):
+            piece = bytes(self.size) if value is None else self.codec.encode(value)
+            if self.type == "bytes" and len(piece) != self.size:
+                raise ValueError(f"it has {self.size} bytes")
+            data[self.at : self.at + len(piece)] = piece
+            return
+        raw = self.raw_of(value)
+        if self.type == "sign.int.cents":
+            whole, cents = divmod(abs(raw), 100)
+            if whole > 127:
+                raise OverflowError
+            raw = whole << 8 | cents | (0x8000 if raw < 0 else 0)
+        if self.low_bit is not None:
+            byte, bit = self.low_bit
+            data[byte] = data[byte] & ~(1 << bit) | (raw & 1) << bit
+            raw >>= 1
+        place = slice(self.at, self.at + self.width)
+        if self.bits is not None:
+            shift, width = self.bits
+            if not 0 <= raw < 1 << width:
+                raise OverflowError
+            raw = int.from_bytes(data[place], endian) & ~(((1 << width) - 1) << shift) | raw << shift
+        data[place] = raw.to_bytes(self.width, endian, signed=self.type.startswith("i"))
 
 
 @dataclass(frozen=True)
 class Format:
     """A fixed-layout format.
 
-    `magic` is what it starts with; `length` its length, magic included; `counter` names the field that identifies
-    a measurement. `source` cites the specification.
+    `magic` is what it starts with; `length` its length, magic included (the least one, where a `rest` field follows);
+    `counter` names the field that identifies a measurement. `source` cites the specification.
     """
 
     name: str
@@ -97,82 +156,62 @@ class Format:
     fields: tuple[Field, ...]
     counter: str | None = None
 
-    def compile(self) -> Callable[[bytes], Decoded]:
-        """Return the decoder. It raises DecodeError for a wrong length or a value out of its range."""
+    encrypted = False
+    """Whether it may come encrypted."""
+
+    @property
+    def resolutions(self) -> dict[str, str | None]:
+        """Its quantities and the step of each; None for what has no constant one (texts, logarithms)."""
+        return {field.name: field.resolution for field in self.fields if field.type != "mac"}
+
+    def compile(self) -> Callable[[bytes, str | None], Decoded]:
+        """Return the decoder, of the payload and the address that the gateway gave.
+
+        It raises DecodeError for a wrong length or a value out of its range. It does not look at the magic.
+        """
         return _Compiler(self).function()
 
     def encode(self, values: Mapping[str, Value], *, address: str | None = None) -> bytes:
-        """Return the payload that says `values`; what is missing is encoded as not available, else as zero."""
+        """Return the payload that says `values`; what is missing is encoded as not available, else as zero.
+
+        What the format has no field for is left out. Raises ValueError for a value that does not fit its field.
+        """
         data = bytearray(self.length)
         data[: len(self.magic)] = self.magic
         for field in self.fields:
             if field.type == "mac":
-                data[field.at : field.at + 6] = bytes.fromhex((address or "FF" * 6).replace(":", ""))
+                data[field.at : field.at + 6] = bytes.fromhex(address.replace(":", "")) if address else _NO_ADDRESS
                 continue
             value = values.get(field.name)
-            raw = (field.sentinel or 0) if value is None else field.raw_of(value)
-            if field.type == "sign.int.cents":
-                whole, cents = divmod(abs(raw), 100)
-                raw = whole << 8 | cents | (0x8000 if raw < 0 else 0)
-            if field.low_bit is not None:
-                byte, bit = field.low_bit
-                data[byte] = data[byte] & ~(1 << bit) | (raw & 1) << bit
-                raw >>= 1
-            size = _SIZES[field.type]
-            place = slice(field.at, field.at + size)
-            signed = field.type.startswith("i")
-            if field.bits is not None:
-                shift, width = field.bits
-                if not 0 <= raw < 1 << width:
-                    raise _unencodable(self, field, value)
-                raw = int.from_bytes(data[place], self.endian) & ~(((1 << width) - 1) << shift) | raw << shift
             try:
-                data[place] = raw.to_bytes(size, self.endian, signed=signed)
-            except OverflowError:
-                raise _unencodable(self, field, value) from None
+                field.write(data, value, self.endian)
+            except (ValueError, OverflowError) as error:
+                why = str(error) if isinstance(error, ValueError) else f"it does not fit {field.type}"
+                raise ValueError(f"{self.name}: {field.name} cannot be {value!r}: {why}") from None
         return bytes(data)
 
 
-def _unencodable(format: Format, field: Field, value: Value | None) -> ValueError:  # noqa: A002 - the noun
-    return ValueError(f"{format.name}: {field.name} cannot be {value!r}: it does not fit {field.type}")
-
-
-def _lcm(a: int, b: int) -> int:
-    return (Fraction(a, b).numerator) * b
-
-
-def linear(raw: str, p: int, o: int, q: int) -> str:
-    """Return the source text of (raw × p + o) / q, without the steps that do nothing."""
-    text = raw if p == 1 else f"{raw} * {p}"
-    text = text if o == 0 else f"({text} + {o})"
-    return text if q == 1 else f"{text} / {q}"
-
-
 class _Compiler:
-    """Writes the decoder's source: one unpack, then one dict literal where nothing is missing, which is nearly always."""
+    """Writes a decoder's source: one unpack, then one dict literal where nothing is missing, which is nearly always."""
 
     def __init__(self, format: Format) -> None:  # noqa: A002 - the noun
         self.format = format
-        self.names: dict[str, Any] = {
-            "DecodeError": DecodeError,
-            "Decoded": Decoded,
-            "address_of": address_of,
-            "new": tuple.__new__,
-        }
+        self.names: dict[str, Any] = {"DecodeError": DecodeError, "Decoded": Decoded, "new": tuple.__new__}
         self.codes: list[str] = []
         self.targets: list[str] = []
         self.prepare: list[str] = []
         self.at = 0
 
-    def function(self) -> Callable[[bytes], Decoded]:
+    def function(self) -> Callable[[bytes, str | None], Decoded]:
         fmt = self.format
         self.skip_to(len(fmt.magic))
-        self.load_fields()
+        self.load()
         self.skip_to(fmt.length)
-        self.names["unpack"] = struct.Struct((">" if fmt.endian == "big" else "<") + "".join(self.codes)).unpack
+        fixed = struct.Struct((">" if fmt.endian == "big" else "<") + "".join(self.codes))
+        self.names["unpack"] = fixed.unpack_from
         source = "\n".join(self.lines())
         exec(compile(source, f"<format {fmt.name}>", "exec"), self.names)  # noqa: S102 - our own table
-        function: Callable[[bytes], Decoded] = self.names["decode"]
+        function: Callable[[bytes, str | None], Decoded] = self.names["decode"]
         return function
 
     def skip_to(self, at: int) -> None:
@@ -180,44 +219,52 @@ class _Compiler:
             self.codes.append(f"{at - self.at}x")
             self.at = at
 
-    def load_fields(self) -> None:
-        """Name a variable for each stored integer, and say how each field's raw value comes from it."""
-        starts = {field.at: field for field in self.format.fields}
-        extra = {byte for field in self.format.fields if field.low_bit for byte in (field.low_bit[0],)}
-        for byte in extra - set(starts):
-            starts[byte] = Field("", byte, "u8")
+    def load(self) -> None:
+        """Name a variable for each stored piece, and say how each field's raw value comes from it."""
+        starts = {field.at: field for field in self.format.fields if field.type != "rest"}
+        for field in self.format.fields:
+            if field.low_bit is not None:
+                starts.setdefault(field.low_bit[0], Field("", field.low_bit[0], "u8"))
         for at in sorted(starts):
             self.skip_to(at)
-            kind = starts[at].type
-            self.at += _SIZES[kind]
-            if kind in ("u24", "i24"):
-                high = "b" if kind == "i24" else "B"
-                big = self.format.endian == "big"
-                self.codes.append(f"{high}H" if big else f"H{high}")
-                self.targets += [f"h{at}", f"l{at}"] if big else [f"l{at}", f"h{at}"]
-                self.prepare.append(f"w{at} = h{at} << 16 | l{at}")
-            else:
-                self.codes.append(_CODES[kind])
-                self.targets.append(f"w{at}")
+            self.load_piece(starts[at])
         for index, field in enumerate(self.format.fields):
-            raw = f"w{field.at}"
-            if field.type == "sign.int.cents":
-                self.prepare += [
-                    f'if {raw} & 255 > 99: raise DecodeError("range", f"{field.name} has {{{raw} & 255}} hundredths",'
-                    f' where="{self.format.name}", offset={field.at + 1}, payload=data)',
-                    f"{raw} = (({raw} >> 8 & 127) * 100 + ({raw} & 255)) * (-1 if {raw} & 32768 else 1)",
-                ]
-            if field.bits is not None:
-                shift, width = field.bits
-                raw = f"({raw} >> {shift} & {(1 << width) - 1})" if shift else f"({raw} & {(1 << width) - 1})"
-            if field.low_bit is not None:
-                byte, bit = field.low_bit
-                raw = f"({raw} << 1 | w{byte} >> {bit} & 1)"
-            if raw != f"w{field.at}":
-                self.prepare.append(f"r{index} = {raw}")
+            self.prepare_raw(index, field)
+
+    def load_piece(self, field: Field) -> None:
+        at = field.at
+        self.at += field.width
+        if field.type in ("u24", "i24"):
+            high = "b" if field.type == "i24" else "B"
+            big = self.format.endian == "big"
+            self.codes.append(f"{high}H" if big else f"H{high}")
+            self.targets += [f"h{at}", f"l{at}"] if big else [f"l{at}", f"h{at}"]
+            self.prepare.append(f"w{at} = h{at} << 16 | l{at}")
+        else:
+            self.codes.append("H" if field.type == "sign.int.cents" else NUMBERS.get(field.type, f"{field.width}s"))
+            self.targets.append(f"w{at}")
+
+    def prepare_raw(self, index: int, field: Field) -> None:
+        raw = f"w{field.at}"
+        if field.type == "sign.int.cents":
+            self.prepare += [
+                f'if {raw} & 255 > 99: raise DecodeError("range", f"{field.name} has {{{raw} & 255}} hundredths",'
+                f' where="{self.format.name}", offset={field.at + 1}, payload=data)',
+                f"{raw} = (({raw} >> 8 & 127) * 100 + ({raw} & 255)) * (-1 if {raw} & 32768 else 1)",
+            ]
+        if field.bits is not None:
+            shift, width = field.bits
+            raw = f"({raw} >> {shift} & {(1 << width) - 1})" if shift else f"({raw} & {(1 << width) - 1})"
+        if field.low_bit is not None:
+            byte, bit = field.low_bit
+            raw = f"({raw} << 1 | w{byte} >> {bit} & 1)"
+        if raw != f"w{field.at}":
+            self.prepare.append(f"r{index} = {raw}")
 
     def raw(self, index: int) -> str:
         field = self.format.fields[index]
+        if field.type == "rest":
+            return "data"
         return f"r{index}" if field.bits or field.low_bit else f"w{field.at}"
 
     def value(self, index: int) -> str:
@@ -225,40 +272,48 @@ class _Compiler:
         if field.lookup is not None:
             self.names[f"lookup{index}"] = field.lookup
             return f"lookup{index}[{self.raw(index)}]"
-        return linear(self.raw(index), *field.linear())
+        if field.type in ("bytes", "rest"):
+            self.names[f"codec{index}"] = field.codec.decode
+            return f"codec{index}({self.raw(index)})"
+        return field.linear.source(self.raw(index))
 
     def lines(self) -> list[str]:
         fmt = self.format
         measured = [i for i, field in enumerate(fmt.fields) if field.type != "mac"]
+        variable = any(field.type == "rest" for field in fmt.fields)
         literal = ", ".join(f'"{fmt.fields[i].name}": {self.value(i)}' for i in measured)
-        present = " and ".join(self.present(i) for i in measured if self.may_miss(i)) or "True"
-        counter = next((i for i in measured if fmt.fields[i].name == fmt.counter), None)
-        mac = next((i for i, field in enumerate(fmt.fields) if field.type == "mac"), None)
-        own = "None"
-        if mac is not None:
-            own = f'None if {self.raw(mac)} == b"\\xff\\xff\\xff\\xff\\xff\\xff" else {self.raw(mac)}.hex(":").upper()'
-        count = "None"
-        if counter is not None:
-            count = self.raw(counter)
-            if fmt.fields[counter].invalid is not None:
-                count = f"{count} if {self.present(counter)} else None"
+        present = " and ".join(self.present(i) for i in measured if self.may_miss(i))
         lines = [
-            "def decode(data):",
-            f" if len(data) != {fmt.length}:",
-            f'  raise DecodeError("length", f"expected {fmt.length} bytes, got {{len(data)}}",'
-            f' where="{fmt.name}", payload=data)',
+            "def decode(data, address=None):",
+            f" if len(data) {'<' if variable else '!='} {fmt.length}:",
+            f'  raise DecodeError("length", f"expected {fmt.length} bytes{" or more" if variable else ""}, got'
+            f' {{len(data)}}", where="{fmt.name}", payload=data)',
             f" {', '.join(self.targets)}, = unpack(data)",
             *(f" {line}" for line in self.prepare),
-            f" if {present}:",
-            f"  values = {{{literal}}}",
-            " else:",
-            "  values = {}",
         ]
-        for i in measured:
-            guard = f"if {self.present(i)}: " if self.may_miss(i) else ""
-            lines.append(f'  {guard}values["{fmt.fields[i].name}"] = {self.value(i)}')
-        lines.append(f' return new(Decoded, ("{fmt.name}", values, {count}, {own}))')
-        return lines
+        if present:
+            lines += [f" if {present}:", f"  values = {{{literal}}}", " else:", "  values = {}"]
+            for i in measured:
+                guard = f"if {self.present(i)}: " if self.may_miss(i) else ""
+                lines.append(f'  {guard}values["{fmt.fields[i].name}"] = {self.value(i)}')
+        else:
+            lines.append(f" values = {{{literal}}}")
+        return [*lines, f' return new(Decoded, ("{fmt.name}", values, {self.counter()}, {self.own()}, None))']
+
+    def counter(self) -> str:
+        """Return the source of the sensor's own count."""
+        for i, field in enumerate(self.format.fields):
+            if field.name == self.format.counter:
+                return self.raw(i) if field.invalid is None else f"{self.raw(i)} if {self.present(i)} else None"
+        return "None"
+
+    def own(self) -> str:
+        """Return the source of the payload's own address: six FF are none."""
+        for i, field in enumerate(self.format.fields):
+            if field.type == "mac":
+                raw = self.raw(i)
+                return f'None if address is not None or {raw} == {_NO_ADDRESS!r} else {raw}.hex(":").upper()'
+        return "None"
 
     def may_miss(self, index: int) -> bool:
         field = self.format.fields[index]

@@ -96,4 +96,7 @@ def decode(data: bytes, address: str | None, keys: Mapping[str, bytes]) -> Decod
     if not data:
         raise DecodeError("length", "no data format byte", where="ruuvi", payload=data)
     decoder = _DECODERS.get(data[0])
-    return None if decoder is None else decoder(data)
+    return None if decoder is None else decoder(data, address)
+
+
+SUPERSEDED = {DF6.name: E1.name}

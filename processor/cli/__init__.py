@@ -1,0 +1,36 @@
+"""The `processor` command. Each command lives in a module of its own; here they are only put together."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from processor.cli.decode import decode
+from processor.cli.read import devices, quarantine, query
+from processor.cli.run import run
+from processor.errors import ProcessorError
+
+
+class Commands(click.Group):
+    """A group whose commands end with a clear line, not a traceback, when the package says what is wrong."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; an error of ours is printed, and the exit status is 1."""
+        try:
+            return super().invoke(ctx)
+        except ProcessorError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output left, as `head` does: nothing to say
+            raise SystemExit(0) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="processor")
+def main() -> None:
+    """Stream processor for BLE sensor data: SORACOM Funnel → Kinesis → Lambda → DynamoDB."""
+
+
+for command in (run, query, devices, quarantine, decode):
+    main.add_command(command)

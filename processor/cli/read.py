@@ -1,0 +1,152 @@
+"""`processor query`, `devices` and `quarantine`: what the tables and the quarantine hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from processor.cli.times import When, iso
+from processor.errors import DecodeError
+from processor.quarantine import Quarantine
+from processor.reading import Reading, quantity
+from processor.reading import address as canonical
+from processor.settings import Settings
+from processor.store import client
+from processor.store.reader import Reader
+
+FORMATS = click.Choice(["table", "json", "csv"])
+
+
+@contextmanager
+def reader() -> Iterator[Reader]:
+    """Give a Reader of the table that the environment names."""
+    settings = Settings.read()
+    with closing(client(settings)) as dynamodb:
+        yield Reader(dynamodb, settings.readings_table)
+
+
+@click.command()
+@click.argument("device")
+@click.option("--from", "start", type=When(), help="From this time on: ISO 8601, or -2h. Default: -24h.")
+@click.option("--to", "end", type=When(), help="Up to this time, itself not included. Default: now (and a minute).")
+@click.option("--last", type=click.IntRange(1), help="The last N readings instead, whenever they were.")
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+def query(device: str, start: int | None, end: int | None, last: int | None, form: str) -> None:
+    """Show a device's readings, every copy counted once."""
+    if last is not None and (start is not None or end is not None):
+        raise click.UsageError("--last excludes --from and --to")
+    try:
+        device = canonical(device)
+    except DecodeError as error:
+        raise click.BadParameter(str(error), param_hint="DEVICE") from None
+    with reader() as source:
+        if last is not None:
+            found = source.latest(device, last)
+        else:
+            now = When().convert("now", None, None)
+            start = now - 86_400_000 if start is None else start
+            found = source.readings(device, start, now + 60_000 if end is None else end)
+    _show((_row(reading) for reading in found), form, f"readings of {device}")
+    if not found and form == "table":
+        click.echo("none: another --from? `processor devices` lists who has readings and when", err=True)
+
+
+def _row(reading: Reading) -> dict[str, Any]:
+    return {
+        "at": iso(reading.at or 0),
+        "device": reading.device,
+        "format": reading.format,
+        "identity": reading.identity,
+        "gateway": reading.gateway,
+        "rssi": reading.rssi,
+        **reading.values,
+    }
+
+
+@click.command()
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+def devices(form: str) -> None:
+    """List the devices that have readings, and since when. Reads the keys of the whole table."""
+    with reader() as source:
+        found = source.devices()
+    rows = (
+        {"device": seen.device, "first": iso(seen.first * 1000), "last": iso(seen.last * 1000), "slots": seen.slots}
+        for seen in found
+    )
+    _show(rows, form, "devices")
+
+
+@click.command()
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+def quarantine(form: str) -> None:
+    """List the rejected records, with the reasons."""
+    import boto3
+
+    settings = Settings.read()
+    source = Quarantine(settings.quarantine_bucket, lambda: boto3.client("s3", region_name=settings.region))
+    rows = (
+        {
+            "arrived": iso(entry["arrived_at"]),
+            "shard": entry["shard"],
+            "sequence_number": entry["sequence_number"],
+            "index": rejection["index"],
+            "reason": rejection["reason"],
+            "message": rejection["message"],
+            "attempts": entry["attempts"],
+        }
+        for entry in source.entries()
+        for rejection in entry["rejected"]
+    )
+    _show(rows, form, "rejected records")
+
+
+def _show(rows: Iterable[dict[str, Any]], form: str, title: str) -> None:
+    """Print rows as JSON Lines (as they come), CSV, or a table; the columns are all that any row has."""
+    if form == "json":
+        for row in rows:
+            click.echo(orjson.dumps(row))
+        return
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if form == "csv":
+        click.echo(_csv(rows, columns), nl=False)
+        return
+    table = Table(title=title, title_justify="left", expand=False)
+    for name in columns:
+        table.add_column(_heading(name), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+    wide = None if sys.stdout.isatty() else max(200, 16 * len(columns))
+    Console(width=wide).print(table)
+
+
+def _heading(name: str) -> str:
+    try:
+        unit = quantity(name).unit
+    except KeyError:
+        return name
+    return f"{name} {unit}".strip()
+
+
+def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(_cells(row, columns) for row in rows)
+    return out.getvalue()
+
+
+def _cells(row: dict[str, Any], columns: list[str]) -> Iterator[Any]:
+    """Yield a row's cells; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    for name in columns:
+        value = row.get(name)
+        yield f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -1,0 +1,118 @@
+"""What a run says at its end: the ledger, the check, what it cost, and what to type next."""
+
+from __future__ import annotations
+
+from processor.local.check import Expected, Verdict
+from processor.local.fleet import Fleet
+from processor.local.funnel import Funnel
+from processor.local.system import System
+
+
+def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list[str], bool]:
+    """Return the summary's lines, and whether everything that was sent is accounted for."""
+    totals, expected, ledger = system.totals, verdict.expected, system.totals.ledger
+    stats = system.mapping.stats
+    differences = verdict.differences() + _disagreements(system, verdict, fleet)
+    distinct = len(expected.cells) or 1
+    lines = [
+        "",
+        f"Ledger     {ledger['received']:,} advertisements received in {totals.records:,} records = "
+        f"{ledger['stored']:,} stored + {ledger['duplicates']:,} duplicates + {ledger['rejected']:,} rejected + "
+        f"{ledger['ignored']:,} ignored + {ledger['failed']:,} failed",
+    ]
+    if totals.reasons:
+        lines.append("           rejected: " + _counts(totals.reasons))
+    if totals.ignored:
+        lines.append("           ignored: " + _counts(totals.ignored))
+    if stats.errors or stats.retries:
+        lines.append(
+            f"           {stats.errors} failed invocations, {stats.retries} retries: retried batches count again"
+        )
+    lines += [
+        f"Check      an independent scan: {verdict.sent:,} records sent, {expected.records:,} in the stream; "
+        f"{len(expected.cells):,} readings expected, {verdict.found:,} in the table; "
+        f"{len(expected.rejected):,} rejected, {verdict.quarantined:,} in quarantine",
+        f"           lost {len(verdict.lost)}, foreign {len(verdict.foreign)}, changed {len(verdict.changed)}: "
+        + ("PASSED" if not differences else "FAILED"),
+        *(f"           {line}" for line in differences),
+        f"Cost       {totals.write_units / distinct:.2f} write units a reading ({totals.write_units:,.0f} in "
+        f"{totals.write_calls:,} calls); one item a reading would take {expected.single_units / distinct:.2f} "
+        f"(computed by AWS's size rules, copies through several gateways included)",
+        f"           {verdict.items:,} items, the largest {verdict.largest_item:,} bytes",
+        f"Latency    from arrival in the stream to stored: median {totals.age(0.5):,.0f} ms, "
+        f"95 % {totals.age(0.95):,.0f} ms, 99 % {totals.age(0.99):,.0f} ms (batching window "
+        f"{system.mapping.settings.batching_window_seconds:g} s included)",
+        f"Function   {totals.batches:,} batches, {totals.cold_starts} cold starts, memory at most {totals.memory_mb:g} MB "
+        f"of {system.function.config.memory_mb} MB, {totals.duration_ms / 1000:.1f} s in all",
+    ]
+    lines += [f"Trouble    {line[:300]}" for line in totals.troubles[:10]]
+    if len(totals.troubles) > 10:
+        lines.append(f"           … and {len(totals.troubles) - 10} more lines like these")
+    if not differences:
+        lines += _sample(system, expected)
+    return lines, not differences
+
+
+def _disagreements(system: System, verdict: Verdict, fleet: Fleet | None) -> list[str]:
+    """Say where the ledger, or the fleet's own count, comes to other numbers than the check."""
+    expected, ledger, found = verdict.expected, system.totals.ledger, []
+    accounted = sum(ledger[name] for name in ("stored", "duplicates", "rejected", "ignored", "failed"))
+    pairs = [("the ledger's received, and its parts", ledger["received"], accounted)]
+    if not system.mapping.stats.errors and not ledger["failed"]:  # a batch that came twice is counted twice
+        pairs += [
+            ("received by the ledger, and in the stream", ledger["received"], expected.advertisements),
+            ("stored by the ledger, and in the table", ledger["stored"], verdict.found),
+            ("ignored by the ledger, and in the stream", ledger["ignored"], expected.ignored.total()),
+            ("rejected by the ledger, and in quarantine", ledger["rejected"], verdict.quarantined),
+        ]
+    if fleet is not None:
+        truth = fleet.truth
+        ignored = expected.ignored.total() - expected.ignored["superseded"]  # the fleet does not know who hears both
+        pairs += [
+            ("advertisements by the fleet, and in the stream", truth.advertisements, expected.advertisements),
+            ("malformed by the fleet, and in the stream", truth.malformed, expected.rejected.total()),
+            (
+                "ignorable by the fleet, and in the stream",
+                truth.ignored,
+                expected.ignored.total() - expected.ignored["superseded"],
+            ),
+        ]
+    for what, one, other in pairs:
+        if one != other:
+            found.append(f"{what}: {one:,}, not {other:,}")
+    return found
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+def _sample(system: System, expected: Expected) -> list[str]:
+    """Return one reading, read back as `processor query` reads it."""
+    devices = sorted({device for device, _, _ in expected.cells})
+    if not devices:
+        return []
+    (reading,) = system.reader.latest(devices[0])
+    values = ", ".join(f"{name} {value}" for name, value in reading.values.items())
+    return [f"Example    {reading.device} ({reading.format}): {values}"]
+
+
+def next_steps(system: System, funnel: Funnel) -> list[str]:
+    """Return the lines that point other programs at a kept run."""
+    device = next(iter(sorted(seen.device for seen in system.reader.devices())), "CB:B8:33:4C:88:4F")
+    exports = [f"export {name}={value}" for name, value in system.aws.environment().items()]
+    host, port = funnel.tcp_address
+    return [
+        "",
+        "Still serving; Ctrl-C ends it. In another terminal:",
+        "",
+        *(f"  {line}" for line in exports),
+        "  uv run processor devices",
+        f"  uv run processor query {device} --last 5",
+        "  uv run processor quarantine",
+        "  aws kinesis describe-stream-summary --stream-name processor",
+        f"  aws dynamodb scan --table-name {system.settings.readings_table} --max-items 1",
+        "",
+        f"A gateway, or curl, posts to Funnel's stand-in at {funnel.http_url}; TCP and UDP: {host}:{port}",
+        f"  curl -i -H 'Content-Type: application/json' -d @post.json {funnel.http_url}",
+    ]

@@ -1,0 +1,187 @@
+"""What a gateway heard: `Advertisement`, when it was measured, and the fields that JSON gateways share."""
+
+from __future__ import annotations
+
+import re
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+
+from processor.decode.envelope import MAX_BROKEN, kept, too_many
+from processor.errors import DecodeError
+from processor.reading import address as canonical
+
+MAX_AHEAD = 60_000
+"""How far ahead of the envelope, in ms, a time without a send time may lie before it is disbelieved."""
+
+RSSI_UNKNOWN = 127
+"""Bluetooth's own "not available" (Core Specification, Vol 4, Part E, 7.7.65)."""
+
+_SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: what is below counts seconds
+_MILLISECONDS_BELOW = 10**14
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
+_MAX_NAME = 64  # a gateway's name becomes a key in the table
+
+Item = TypeVar("Item")
+
+
+class Advertisement(NamedTuple):
+    """One advertisement as a gateway heard it.
+
+    address: the sensor's, in its one spelling; None where the gateway does not say and the payload must.
+    rssi: dBm, None where unknown. at: when it was measured, in ms since 1970.
+    data: its AD structures. gateway: the gateway's own address or name, else the IMSI of its SIM.
+    """
+
+    address: str | None
+    rssi: int | None
+    at: int
+    data: bytes
+    gateway: str | None = None
+
+
+Heard = list[Advertisement | DecodeError]
+"""A record's advertisements in order; one that cannot be read leaves its DecodeError in its place."""
+
+
+def measured_at(envelope_at: int, sent_at: int | None, advertised_at: int | None) -> int:
+    """Return when an advertisement was measured, in ms since 1970.
+
+    envelope_at is Funnel's clock; sent_at and advertised_at are the gateway's, which may be wrong by years: of
+    both together only the difference counts. Without a send time a past time is taken as it is, and one more
+    than a minute ahead of the envelope is replaced by the envelope's.
+    """
+    if advertised_at is None:
+        return envelope_at
+    if sent_at is not None:
+        return envelope_at - (sent_at - advertised_at)
+    return envelope_at if advertised_at > envelope_at + MAX_AHEAD else advertised_at
+
+
+def collect(items: Iterable[Item], read: Callable[[Item], Heard]) -> Heard:
+    """Read each item; one that cannot be read leaves its DecodeError in its place."""
+    found: Heard = []
+    broken = 0
+    for item in items:
+        try:
+            found += read(item)
+        except DecodeError as error:
+            found.append(kept(error))
+            broken += 1
+            if broken == MAX_BROKEN:
+                found.append(too_many("gateway"))
+                break
+    return found
+
+
+def refusal(reason: str, message: str, where: str, value: Any) -> DecodeError:
+    """Return a DecodeError about a piece of JSON."""
+    try:
+        payload = orjson.dumps(value)
+    except orjson.JSONEncodeError:  # nothing that JSON can hold
+        payload = b""
+    return DecodeError(reason, message, where=where, payload=payload)
+
+
+def address_in(value: Any, where: str) -> str | None:
+    """Return a sensor's address in its one spelling; None where the gateway says none."""
+    if value is None or value == "":
+        return None
+    found = address_if(value)
+    if found is None:
+        raise refusal("address", "not a Bluetooth address of 12 hexadecimal digits", where, value)
+    return found
+
+
+def address_if(value: Any) -> str | None:
+    """Return an address in its one spelling; None for what is not an address."""
+    return _address(value) if type(value) is str and len(value) <= _MAX_NAME else None
+
+
+def gateway_in(value: Any, imsi: str | None, where: str) -> str | None:
+    """Return a gateway's address, or its name if that is no address; the IMSI where it says neither."""
+    if value is None or value == "":
+        return imsi
+    if type(value) is str and len(value) <= _MAX_NAME:
+        return _address(value) or value
+    raise refusal("gateway", f"a gateway's address or name is text of at most {_MAX_NAME} characters", where, value)
+
+
+@lru_cache(4096)  # a fleet's addresses come again and again
+def _address(text: str) -> str | None:
+    try:
+        return canonical(text)
+    except DecodeError:
+        return None
+
+
+def rssi_in(value: Any, where: str) -> int | None:
+    """Return an RSSI in dBm; None where there is none or it says 127, "not available"."""
+    if value is None:
+        return None
+    if type(value) is str and _DECIMAL.fullmatch(value):
+        value = float(value)
+    if (type(value) is int or type(value) is float) and -128 <= value <= RSSI_UNKNOWN:
+        return None if value == RSSI_UNKNOWN else round(value)
+    raise refusal("rssi", "an RSSI is a number from -128 to 127", where, value)
+
+
+def data_in(value: Any, where: str) -> bytes:
+    """Return AD structures from hexadecimal text."""
+    if type(value) is str:
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            pass
+    raise refusal("data", "the advertisement's data is hexadecimal text", where, value)
+
+
+def data_or_base64_in(value: Any, where: str) -> bytes:
+    """Return AD structures from hexadecimal text, or from Base64 text that could not be hexadecimal."""
+    if type(value) is str:
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            pass
+        try:
+            return bytes.fromhex(value[2:]) if value.startswith("0x") else a2b_base64(value, strict_mode=True)
+        except ValueError:
+            pass
+    raise refusal("data", "the advertisement's data is hexadecimal or Base64 text", where, value)
+
+
+def time_in(value: Any, where: str) -> int | None:
+    """Return a gateway's time in ms since 1970; None where it says none.
+
+    Takes seconds or milliseconds (a number or its text) or ISO 8601 text with its zone. A clock that was never
+    set counts from the gateway's start: that is a time too, and its difference from the send time is right.
+    """
+    if value is None:
+        return None
+    number = value
+    if type(value) is str:
+        if not _DECIMAL.fullmatch(value):
+            return _iso(value, where)
+        number = float(value) if "." in value else int(value)
+    if type(number) is int or type(number) is float:
+        if -_SECONDS_BELOW < number < _SECONDS_BELOW:
+            return round(number * 1000)
+        if -_MILLISECONDS_BELOW < number < _MILLISECONDS_BELOW:
+            return round(number)
+    raise refusal("timestamp", "not a time in seconds, in milliseconds or in ISO 8601", where, value)
+
+
+def _iso(text: str, where: str) -> int:
+    if len(text) <= 40:
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is not None:
+                return (moment - _EPOCH) // timedelta(milliseconds=1)
+        except ValueError:
+            pass
+    raise refusal("timestamp", "neither a number nor ISO 8601 with its zone (2026-11-01T00:00:00Z)", where, text)

@@ -1,0 +1,59 @@
+"""The settings of an event source mapping, in AWS's ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from processor.errors import SettingsError
+
+StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
+
+
+@dataclass(frozen=True)
+class MappingSettings:
+    """What CreateEventSourceMapping takes for a Kinesis stream, with its ranges; SettingsError outside them.
+
+    batch_size: records of an invocation at most, 1–10,000 (fewer where the payload limit of 6 MB is reached).
+    batching_window_seconds: how long to gather them, 0–300. AWS takes whole seconds; here fractions too.
+    parallelization_factor: concurrent batches of a shard, 1–10; records of one partition key stay in order.
+    starting_position: where to start in shards that have no checkpoint; `starting_position_timestamp`, seconds since
+    1970, goes with AT_TIMESTAMP.
+    bisect_batch_on_function_error: halve a failed batch before retrying it.
+    maximum_retry_attempts: −1 (until the records expire) to 10,000.
+    maximum_record_age_seconds: −1 (until they expire), or 60–604,800.
+    report_batch_item_failures: believe the function's `batchItemFailures`.
+    """
+
+    batch_size: int = 100
+    batching_window_seconds: float = 0.5
+    parallelization_factor: int = 1
+    starting_position: StartingPosition = "TRIM_HORIZON"
+    starting_position_timestamp: float | None = None
+    bisect_batch_on_function_error: bool = False
+    maximum_retry_attempts: int = -1
+    maximum_record_age_seconds: int = -1
+    report_batch_item_failures: bool = False
+
+    def __post_init__(self) -> None:
+        self._check("batch_size", 1, 10_000)
+        self._check("batching_window_seconds", 0, 300, fractions=True)
+        self._check("parallelization_factor", 1, 10)
+        self._check("maximum_retry_attempts", -1, 10_000)
+        if self.maximum_record_age_seconds != -1:
+            self._check("maximum_record_age_seconds", 60, 604_800, or_else="or -1 for no limit")
+        if self.starting_position not in get_args(StartingPosition):
+            raise SettingsError(
+                f"starting_position is one of {', '.join(get_args(StartingPosition))}, not {self.starting_position!r}"
+            )
+        if (self.starting_position == "AT_TIMESTAMP") != (self.starting_position_timestamp is not None):
+            raise SettingsError(
+                "starting_position_timestamp goes with starting_position AT_TIMESTAMP, and only with it"
+            )
+
+    def _check(self, name: str, low: int, high: int, *, fractions: bool = False, or_else: str = "") -> None:
+        value = getattr(self, name)
+        kind = "a number" if fractions else "a whole number"
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (fractions and isinstance(value, float))) or not low <= value <= high:
+            raise SettingsError(f"{name} is {kind} from {low:,} to {high:,} {or_else}".rstrip() + f", not {value!r}")

@@ -1,0 +1,264 @@
+"""A shard's records between being read and being finished: lanes, batches, retries and the checkpoint.
+
+A state machine without threads, clock or AWS: the caller says what was read, what time it is and how an invocation
+ended. The shard is split into as many lanes as the parallelisation factor, by a hash of the partition key; a lane has
+one batch under way at most. So no two invocations at a time hold records of one key, and a key's order holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from processor.local.batch import MAXIMUM_PAYLOAD, Batch, Condition, Outcome, Record, payload_size
+from processor.local.mapping_settings import MappingSettings
+
+BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.1, 10.0
+"""Seconds before the first retry, doubled with each failure in a row, and their limit. Lambda's are not documented."""
+
+
+@dataclass
+class Counts:
+    """What became of a shard's records and batches so far.
+
+    `records`: handled by the function. `discarded`: given up, sent to the failure destination. `invocations` include
+    `errors` (the whole batch failed) and `partials` (from some record on); `throttles` never reached the function.
+    `retries` use up the limit, `bisects` do not. `destination_errors`: the failure destination could not be reached;
+    it is tried again.
+    """
+
+    records: int = 0
+    discarded: int = 0
+    invocations: int = 0
+    errors: int = 0
+    partials: int = 0
+    throttles: int = 0
+    retries: int = 0
+    bisects: int = 0
+    destination_errors: int = 0
+
+
+class Lane:
+    """A sub-queue of a shard: what waits for a batch, what is to be tried again, what is under way."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[float, Record]] = (
+            deque()
+        )  # with the time each was received: the window counts from it
+        self.size = 0  # bytes of the waiting records' events
+        self.pending: list[Batch] = []  # to be sent before what waits; the next one last
+        self.running: Batch | None = None
+        self.not_before = 0.0
+
+    def gather(self, batch_size: int) -> tuple[Record, ...]:
+        """Take the records of the next batch from the waiting ones: as many as an invocation holds, one at least."""
+        records: list[Record] = []
+        size = 0
+        while self.waiting and len(records) < batch_size:
+            event = len(self.waiting[0][1].event)
+            if records and payload_size(len(records) + 1, size + event) > MAXIMUM_PAYLOAD:
+                break
+            records.append(self.waiting.popleft()[1])
+            size += event
+        self.size -= size
+        return tuple(records)
+
+
+class ShardQueue:
+    """The state of one shard.
+
+    `add` what was read; `take` the batch that a lane has to send now; say by `complete` how that ended. `checkpoint`
+    is the sequence number up to which every record is finished: handled, or delivered to the failure destination.
+    """
+
+    def __init__(
+        self,
+        shard_id: str,
+        settings: MappingSettings,
+        *,
+        checkpoint: str | None = None,
+        retention_seconds: float | None = None,
+    ) -> None:
+        self.shard_id = shard_id
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.counts = Counts()
+        self.lanes = [Lane() for _ in range(settings.parallelization_factor)]
+        ages = (float(settings.maximum_record_age_seconds), retention_seconds)
+        self._maximum_age = min((age for age in ages if age is not None and age >= 0), default=None)
+        self._read_to = -1 if checkpoint is None else int(checkpoint)
+        self._order: deque[tuple[str, float]] = deque()  # number and arrival of all above the checkpoint, as read
+        self._finished: set[str] = set()  # those among them that are finished
+        self._size = 0  # bytes of the unfinished records' events
+
+    def add(self, records: Iterable[Record], now: float) -> None:
+        """Take in what was read from the shard, in its order. Records that were read before change nothing."""
+        for record in records:
+            sequence = record.sequence
+            if sequence <= self._read_to:
+                continue
+            self._read_to = sequence
+            self._order.append((record.sequence_number, record.arrival))
+            self._size += len(record.event)
+            lane = self.lanes[self.lane_of(record.partition_key)]
+            lane.waiting.append((now, record))
+            lane.size += len(record.event)
+
+    def lane_of(self, partition_key: str) -> int:
+        """Return the lane of a partition key."""
+        return crc32(partition_key.encode("utf-8", "surrogatepass")) % len(self.lanes)
+
+    @property
+    def unfinished(self) -> int:
+        """Records read and not finished."""
+        return len(self._order) - len(self._finished)
+
+    @property
+    def read_to(self) -> int:
+        """The highest sequence number read; −1 where nothing was."""
+        return self._read_to
+
+    @property
+    def oldest_arrival(self) -> float | None:
+        """When the lowest unfinished record arrived in the stream; None where all are finished."""
+        return self._order[0][1] if self._order else None
+
+    def finished_to(self, sequence: int) -> bool:
+        """Say whether every record up to that sequence number is finished."""
+        return not self._order or int(self._order[0][0]) > sequence
+
+    def has_room(self) -> bool:
+        """Say whether to read on: two full batches a lane at most are kept, so a blocked shard is not read whole."""
+        lanes = len(self.lanes)
+        return self.unfinished < 2 * lanes * self.settings.batch_size and self._size < 2 * lanes * MAXIMUM_PAYLOAD
+
+    def due(self, lane_index: int) -> float | None:
+        """Return from when on `take` has something for the lane; None where that takes records or a completion."""
+        lane = self.lanes[lane_index]
+        if lane.running is not None:
+            return None
+        if lane.pending:
+            return lane.not_before
+        if not lane.waiting:
+            return None
+        received, _ = lane.waiting[0]
+        full = len(lane.waiting) >= self.settings.batch_size
+        if full or payload_size(len(lane.waiting), lane.size) > MAXIMUM_PAYLOAD:
+            return received
+        return received + self.settings.batching_window_seconds
+
+    def take(self, lane_index: int, now: float) -> Batch | None:
+        """Return the batch that the lane is to send now, if any; the lane then waits for its `complete`.
+
+        A batch with a `condition` goes to the failure destination instead of the function.
+        """
+        due = self.due(lane_index)
+        if due is None or due > now:
+            return None
+        lane = self.lanes[lane_index]
+        if lane.pending:
+            batch = lane.pending.pop()
+        else:
+            batch = Batch(self.shard_id, lane_index, lane.gather(self.settings.batch_size))
+            if payload_size(1, len(batch.records[0].event)) > MAXIMUM_PAYLOAD:
+                batch = replace(batch, condition="PayloadTooLarge")
+        if batch.condition is None:
+            batch = self._without_old(lane, batch, now)
+        lane.running = batch
+        return batch
+
+    def _without_old(self, lane: Lane, batch: Batch, now: float) -> Batch:
+        """Return what to do first: give up the records at the batch's start that are too old, or send it."""
+        if self._maximum_age is None:
+            return batch
+        old = 0
+        for record in batch.records:
+            if record.arrival + self._maximum_age > now:
+                break
+            old += 1
+        if not old:
+            return batch
+        if old < len(batch.records):
+            lane.pending.append(replace(batch, records=batch.records[old:]))
+        return replace(batch, records=batch.records[:old], condition="RecordAgeExceeded", failures=0)
+
+    def complete(self, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Take in how sending the batch ended: finish its records, or schedule them to be tried again."""
+        lane = self.lanes[batch.lane]
+        if lane.running is not batch:
+            raise ValueError(f"{self.shard_id}: lane {batch.lane} is not waiting for this batch")
+        lane.running = None
+        if batch.condition is not None:
+            self._given_up(lane, batch, outcome, now)
+        elif outcome.kind == "throttled":
+            self.counts.throttles += 1
+            self._again(lane, batch, now)
+        else:
+            self.counts.invocations += 1
+            tried = replace(batch, invocations=batch.invocations + 1, unhandled=outcome.unhandled)
+            if outcome.kind == "success":
+                self.counts.records += len(batch.records)
+                self._finish(batch.records)
+            else:
+                self._failed(lane, tried, outcome, now)
+
+    def _given_up(self, lane: Lane, batch: Batch, outcome: Outcome, now: float) -> None:
+        if outcome.kind == "success":
+            self.counts.discarded += len(batch.records)
+            self._finish(batch.records)
+        else:  # a record that reached neither the function nor the destination would be lost: try until it works
+            self.counts.destination_errors += 1
+            self._again(lane, batch, now)
+
+    def _failed(self, lane: Lane, batch: Batch, outcome: Outcome, now: float) -> None:
+        """Apply the rules of partial success, bisecting and retrying, in this order.
+
+        AWS documents that a partial success is split at the reported record and that splitting uses up no retry. A
+        report of the first record leaves nothing to split there, so that batch is halved like any failed one:
+        otherwise the limit would in the end discard the records behind it too.
+        """
+        bisect = self.settings.bisect_batch_on_function_error
+        if outcome.kind == "partial":
+            self.counts.partials += 1
+        else:
+            self.counts.errors += 1
+        if outcome.at:
+            self.counts.records += outcome.at
+            self._finish(batch.records[: outcome.at])
+            batch = replace(batch, records=batch.records[outcome.at :], failures=0)
+            if bisect:
+                self.counts.bisects += 1
+                self._again(lane, batch, now)
+                return
+        elif bisect and len(batch.records) > 1:
+            self.counts.bisects += 1
+            half = len(batch.records) // 2
+            for part in (batch.records[half:], batch.records[:half]):
+                lane.pending.append(replace(batch, records=part, failures=0))
+            lane.not_before = now  # halving ends after a few steps: no need to wait between them
+            return
+        limit = self.settings.maximum_retry_attempts
+        if limit != -1 and batch.retries >= limit:
+            condition: Condition = "RetryAttemptsExhausted"
+            lane.pending.append(replace(batch, condition=condition, failures=0))
+            lane.not_before = now
+        else:
+            self.counts.retries += 1
+            self._again(lane, replace(batch, retries=batch.retries + 1), now)
+
+    @staticmethod
+    def _again(lane: Lane, batch: Batch, now: float) -> None:
+        """Put the batch before all others of its lane, to be sent after the back-off."""
+        lane.pending.append(replace(batch, failures=batch.failures + 1))
+        lane.not_before = now + min(BACKOFF_MAXIMUM, BACKOFF_FIRST * 2 ** min(batch.failures, 10))
+
+    def _finish(self, records: Iterable[Record]) -> None:
+        """Mark the records as done and move the checkpoint up to the lowest unfinished one."""
+        for record in records:
+            self._finished.add(record.sequence_number)
+            self._size -= len(record.event)
+        while self._order and self._order[0][0] in self._finished:
+            self.checkpoint, _ = self._order.popleft()
+            self._finished.remove(self.checkpoint)

@@ -1,0 +1,130 @@
+"""The shards of a stream, and a consumer for each of them once its parents are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from processor.errors import LocalError
+from processor.local.batch import EventSource
+from processor.local.consumer import SHARD_END, ShardConsumer
+from processor.local.iterator import ShardIterator, Start
+from processor.local.mapping_settings import MappingSettings
+from processor.local.shard import ShardQueue
+
+
+class Shards:
+    """Finds the shards and begins with them. `consumers` has each begun one by its id, finished ones included.
+
+    A reshard closes shards and makes children of them. A child's records come after its parents', so it begins when
+    nothing is left of them.
+    """
+
+    def __init__(
+        self,
+        kinesis: Any,
+        stream: str,
+        settings: MappingSettings,
+        checkpoints: Mapping[str, str],
+        *,
+        invoke: Callable[[bytes], Any],
+        on_failure: Callable[[dict[str, Any]], None] | None,
+        function_name: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.consumers: dict[str, ShardConsumer] = {}
+        self.resumed = dict(checkpoints)
+        self.opened = False
+        self._kinesis = kinesis
+        self._stream = {"StreamARN" if stream.startswith("arn:") else "StreamName": stream}
+        self._settings = settings
+        self._invoke = invoke
+        self._on_failure = on_failure
+        self._function_name = function_name
+        self._clock = clock
+        self._lock = Lock()
+        self._at_start: set[str] = set()  # the shards of the first listing: LATEST is meant for these
+        self._waiting: set[str] = set()  # listed, but a parent is not finished
+
+    def open(self) -> None:
+        """Describe the stream and begin with its shards. Raises LocalError where that fails."""
+        try:
+            answer = self._kinesis.describe_stream_summary(**self._stream)["StreamDescriptionSummary"]
+            self._source = EventSource.of(answer["StreamARN"], self._function_name)
+            self._retention = answer["RetentionPeriodHours"] * 3600.0
+            self._opened_at = self._clock()
+            self._discover()
+        except (ClientError, BotoCoreError) as error:
+            raise LocalError(f"cannot read the stream {next(iter(self._stream.values()))}: {error}") from error
+        self.opened = True
+        if self._settings.starting_position == "LATEST":
+            for consumer in self.consumers.values():
+                if not consumer.done:
+                    consumer.poll()  # so that nothing put from now on is missed
+
+    def discover(self) -> set[str] | None:
+        """List the shards, begin with those that may; return the ids of all, None where they could not be listed."""
+        try:
+            return self._discover()
+        except (ClientError, BotoCoreError):
+            return None
+
+    def _discover(self) -> set[str]:
+        with self._lock:
+            listed = self._list()
+            self._at_start = self._at_start or set(listed)
+            for shard_id, consumer in self.consumers.items():
+                if consumer.iterator.missing and shard_id not in listed:
+                    consumer.end()  # deleted, with what was unread in it
+            for shard_id, shard in listed.items():
+                if shard_id in self.consumers:
+                    continue
+                parents = [shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if shard.get(name)]
+                if all(self._finished(parent, listed) for parent in parents):
+                    self.consumers[shard_id] = self._consumer(shard_id)
+                else:
+                    self._waiting.add(shard_id)
+            return set(listed)
+
+    def _list(self) -> dict[str, dict[str, Any]]:
+        answer = self._kinesis.list_shards(**self._stream)
+        found = list(answer["Shards"])
+        while token := answer.get("NextToken"):
+            answer = self._kinesis.list_shards(NextToken=token)
+            found += answer["Shards"]
+        return {shard["ShardId"]: shard for shard in found}
+
+    def _finished(self, parent: str, listed: Mapping[str, Any]) -> bool:
+        consumer = self.consumers.get(parent)
+        if consumer is None:  # a parent that is not listed any more has expired
+            return parent not in listed or self.resumed.get(parent) == SHARD_END
+        return consumer.done
+
+    def _consumer(self, shard_id: str) -> ShardConsumer:
+        checkpoint = self.resumed.get(shard_id)
+        ended = checkpoint == SHARD_END
+        queue = ShardQueue(
+            shard_id, self._settings, checkpoint=None if ended else checkpoint, retention_seconds=self._retention
+        )
+        start = self._start(shard_id, checkpoint)
+        iterator = ShardIterator(self._kinesis, self._stream, shard_id, start, clock=self._clock)
+        consumer = ShardConsumer(
+            self._source, iterator, queue, invoke=self._invoke, on_failure=self._on_failure, clock=self._clock
+        )
+        if ended:
+            consumer.end()
+        return consumer
+
+    def _start(self, shard_id: str, checkpoint: str | None) -> Start:
+        """Return where to begin: after the checkpoint, else where the settings say. Later shards are read whole."""
+        if checkpoint is not None:
+            return Start("AFTER_SEQUENCE_NUMBER", checkpoint)
+        if self._settings.starting_position == "AT_TIMESTAMP":
+            return Start("AT_TIMESTAMP", timestamp=self._settings.starting_position_timestamp)
+        if self._settings.starting_position == "LATEST" and shard_id in self._at_start:
+            waited = shard_id in self._waiting  # for its parents, while records came
+            return Start("AT_TIMESTAMP", timestamp=self._opened_at) if waited else Start("LATEST")
+        return Start("TRIM_HORIZON")

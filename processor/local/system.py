@@ -1,0 +1,147 @@
+"""The whole main job on one machine: embedded AWS, stream, tables, bucket, function and event source mapping."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from processor.errors import LocalError
+from processor.ingest import Limits
+from processor.local.aws import EmbeddedAws
+from processor.local.check import Verdict, compare, stream_records
+from processor.local.function import Function
+from processor.local.mapping import EventSourceMapping, MappingSettings
+from processor.local.producer import Producer
+from processor.local.totals import Totals
+from processor.quarantine import Quarantine
+from processor.settings import Settings
+from processor.store import client, tables
+from processor.store.reader import Reader
+
+STREAM = "processor"
+FAILURES = "failures/"
+FUNCTIONS = Path(__file__).resolve().parents[2] / "apex" / "functions"
+
+MAPPING = MappingSettings(
+    batch_size=1000,
+    batching_window_seconds=0.5,
+    parallelization_factor=2,
+    bisect_batch_on_function_error=True,
+    report_batch_item_failures=True,
+)
+"""As Terraform creates it, but for the window: half a second, so that a local run answers at once."""
+
+
+class System:
+    """Everything between a gateway's post and the table, started by `with`, and stopped whatever happens.
+
+    shards: of the stream. any_age: take readings of any age; retention then counts from arrival. keys: bindkeys.
+    variables: more of the function's environment, over what is set here (AWS_ENDPOINT_URL_DYNAMODB sends it through a
+    proxy). aws: an embedded AWS that runs already, and goes on running afterwards.
+    """
+
+    def __init__(
+        self,
+        *,
+        shards: int = 2,
+        any_age: bool = False,
+        keys: Mapping[str, bytes] | None = None,
+        mapping: MappingSettings = MAPPING,
+        workers: int = 2,
+        variables: Mapping[str, str] | None = None,
+        aws: EmbeddedAws | None = None,
+    ) -> None:
+        if not FUNCTIONS.is_dir():
+            raise LocalError(f"the local run needs the functions in {FUNCTIONS}: run it from a clone of the repository")
+        self.totals = Totals()
+        self.sent: list[bytes] = []
+        self._stack = contextlib.ExitStack()
+        self._mapping_settings = mapping
+        self._workers = workers
+        self._shards = shards
+        self._own_variables = {
+            "COUNT_UNITS": "items",
+            "BINDKEYS": ",".join(f"{device}={key.hex()}" for device, key in (keys or {}).items()),
+            "EXPIRES_FROM": "arrival" if any_age else "reading",
+        } | dict(variables or {})
+        self._aws = aws
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.aws = self._aws or stack.enter_context(EmbeddedAws())
+            self.variables = self.aws.environment() | self._own_variables
+            # The function may be sent through a proxy; what we read ourselves comes straight from the source.
+            direct = {name: value for name, value in self.variables.items() if name != "AWS_ENDPOINT_URL_DYNAMODB"}
+            self.settings = Settings.read(direct | self.aws.environment())
+            dynamodb = stack.enter_context(contextlib.closing(client(self.settings)))
+            self.reader = Reader(dynamodb, self.settings.readings_table)
+            self._create()
+            self.function = stack.enter_context(
+                Function(
+                    FUNCTIONS / "ingest", environment=self.variables, sink=self.totals.line, concurrency=self._workers
+                )
+            )
+            self.mapping = stack.enter_context(
+                EventSourceMapping(
+                    self.kinesis, STREAM, self.function.invoke, self._mapping_settings, on_failure=self._discarded
+                )
+            )
+            self.producer = Producer(self.kinesis, STREAM)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def kinesis(self) -> Any:
+        """The boto3 client of Kinesis."""
+        return self.aws.client("kinesis")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that the function was given."""
+        return Limits.of(self.settings)
+
+    def _create(self) -> None:
+        self.kinesis.create_stream(StreamName=STREAM, ShardCount=self._shards)
+        self.kinesis.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 1})
+        tables.create(self.aws.client("dynamodb"), self.settings.table_prefix)
+        self.aws.client("s3").create_bucket(Bucket=self.settings.quarantine_bucket)
+
+    def _discarded(self, failure: dict[str, Any]) -> None:
+        """Keep what the mapping gives up, payload included, as Lambda's S3 failure destination does."""
+        batch = failure["KinesisBatchInfo"]
+        self.aws.client("s3").put_object(
+            Bucket=self.settings.quarantine_bucket,
+            Key=f"{FAILURES}{batch['shardId']}/{batch['startSequenceNumber']}-{batch['endSequenceNumber']}.json",
+            Body=orjson.dumps(failure, default=str),
+        )
+
+    def send(self, records: list[bytes]) -> None:
+        """Put records into the stream, and remember them for the check."""
+        self.producer.put(records)
+        self.sent += records
+
+    def drain(self, timeout: float) -> None:
+        """Wait until everything sent so far has been handled."""
+        self.mapping.drain(timeout)
+
+    def check(self) -> Verdict:
+        """Compare the stream with what the table and the quarantine hold."""
+        s3 = self.aws.client("s3")
+        return compare(
+            self.sent,
+            stream_records(self.kinesis, STREAM),
+            self.reader.scan(),
+            Quarantine(self.settings.quarantine_bucket, lambda: s3).entries(),
+            self.limits,
+            self.settings.bindkeys,
+        )

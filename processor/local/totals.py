@@ -1,0 +1,75 @@
+"""The ledger of a local run: what the function's EMF blobs say, added up as they come."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import orjson
+
+KEPT_LINES = 200
+
+
+class Totals:
+    """Adds up EMF blobs; keeps the last lines that are warnings or worse. Safe to feed from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.batches = 0
+        self.records = 0
+        self.ledger: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self.write_calls = 0
+        self.write_units = 0.0
+        self.cold_starts = 0
+        self.memory_mb = 0.0
+        self.duration_ms = 0.0
+        self.ages: list[tuple[float, float]] = []
+        """(age in ms of a record when it was stored, how many records it stands for)."""
+        self.troubles: list[str] = []
+
+    def line(self, line: str) -> None:
+        """Take one line of a worker's output."""
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            found = None
+        with self._lock:
+            if not isinstance(found, dict):
+                self._trouble(line)
+            elif "_aws" in found:
+                self._blob(found)
+            elif found.get("level") not in ("INFO", "DEBUG"):
+                self._trouble(line)
+
+    def _trouble(self, line: str) -> None:
+        self.troubles = [*self.troubles, line][-KEPT_LINES:]
+
+    def _blob(self, blob: dict[str, Any]) -> None:
+        self.batches += 1
+        self.records += blob["Records"]
+        self.ledger.update(blob["Ledger"])
+        self.reasons.update(blob["Reasons"])
+        self.ignored.update(blob["Ignored"])
+        self.write_calls += blob["WriteCalls"]
+        self.write_units += blob["WriteUnits"]
+        self.cold_starts += blob["ColdStart"]
+        self.memory_mb = max(self.memory_mb, blob["MemoryPeakMB"])
+        self.duration_ms += blob["BatchDuration"][0]
+        ages = blob["RecordAge"]
+        if blob["Records"]:
+            self.ages += [(age, blob["Records"] / len(ages)) for age in ages]
+
+    def age(self, share: float) -> float:
+        """Return the age in ms that so great a share of the records did not exceed when they were stored."""
+        with self._lock:
+            ages = sorted(self.ages)
+        wanted = share * sum(weight for _, weight in ages)
+        seen = 0.0
+        for age, weight in ages:
+            seen += weight
+            if seen >= wanted:
+                return age
+        return 0.0

@@ -1,0 +1,85 @@
+"""What a batch tells about itself: one log line and one EMF blob, with the process's own memory figures.
+
+EMF (embedded metric format) is a JSON line that CloudWatch turns into metrics. Eight are metrics, for each costs
+money every month; everything else is a property of the same blob, which Logs Insights finds.
+Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import orjson
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+NAMESPACE = "Processor"
+EMF_VALUES = 99
+"""A metric in one blob holds at most so many values; at 100 Powertools prints and starts another blob."""
+
+
+class Memory(NamedTuple):
+    """The process's memory, in bytes.
+
+    used: resident now (VmRSS). peak: the most it ever was (VmHWM): it belongs to the execution environment, all its
+    invocations together, as the "Max Memory Used" of Lambda's REPORT line does.
+    """
+
+    used: int
+    peak: int
+
+
+def memory() -> Memory:
+    """Read the process's own accounting; where there is no /proc (macOS), the peak stands for both."""
+    try:
+        status = Path("/proc/self/status").read_bytes()
+    except FileNotFoundError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return Memory(peak, peak)
+    return Memory(_kilobytes(status, b"VmRSS:"), _kilobytes(status, b"VmHWM:"))
+
+
+def _kilobytes(status: bytes, name: bytes) -> int:
+    start = status.index(name) + len(name)
+    return int(status[start : status.index(b"kB", start)]) * 1024
+
+
+class Telemetry:
+    """Emits a batch's metrics and its log line. Safe to share: it keeps nothing between invocations but ColdStart."""
+
+    def __init__(self, service: str, *, level: str = "INFO", stream: TextIO = sys.stdout) -> None:
+        self._service = service
+        self._stream = stream
+        self._cold = True
+        self._logger = Logger(
+            service=service,
+            level=level,
+            stream=stream,
+            json_serializer=lambda line: orjson.dumps(line, default=str).decode(),
+        )
+
+    def cold_start(self) -> bool:
+        """Return True once: for the environment's first invocation."""
+        was, self._cold = self._cold, False
+        return was
+
+    def metrics(self, values: Mapping[str, tuple[MetricUnit, Sequence[float]]], properties: Mapping[str, Any]) -> None:
+        """Emit one EMF blob. values: unit and the values (at most EMF_VALUES) by metric name."""
+        # Powertools' Metrics share one set within a process, which concurrent invocations mix up: a new one each time.
+        metrics = EphemeralMetrics(namespace=NAMESPACE, service=self._service)
+        for name, (unit, each) in values.items():
+            for value in each[:EMF_VALUES]:
+                metrics.add_metric(name, unit, value)
+        for name, found in properties.items():
+            metrics.add_metadata(name, found)
+        self._stream.write(orjson.dumps(metrics.serialize_metric_set(), default=str).decode() + "\n")
+        self._stream.flush()
+
+    def log(self, message: str, extra: Mapping[str, Any], *, warning: bool = False) -> None:
+        """Write one structured log line."""
+        (self._logger.warning if warning else self._logger.info)(message, extra=dict(extra))

@@ -1,0 +1,136 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from processor.errors import InvalidWrite, TransientError
+from processor.store.units import item_size
+
+# These machines are shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+
+class MemoryTable:
+    """The table `readings` in memory, behind the client's interface, with the rules that the writer leans on."""
+
+    def __init__(self):
+        self.items = {}
+        self.calls = []
+        self.fail = lambda operation, body: None
+        """Called before each operation; raises what the service should answer."""
+        self._lock = threading.Lock()
+
+    def call(self, operation, body, *, deadline=None):
+        self.calls.append((operation, body))
+        self.fail(operation, body)
+        with self._lock:
+            return getattr(self, operation)(body)
+
+    def close(self):
+        pass
+
+    def UpdateItem(self, body):  # noqa: N802 - AWS's name
+        key = (body["Key"]["device"]["S"], int(body["Key"]["slot"]["N"]))
+        names, values = body["ExpressionAttributeNames"], body["ExpressionAttributeValues"]
+        if len(body["UpdateExpression"]) > 4096:
+            raise InvalidWrite("ValidationException", "Expression size has exceeded the maximum allowed size")
+        assert body["UpdateExpression"] == "SET " + ",".join(
+            f"#{n}=if_not_exists(#{n},:{n})" for n in range(len(names))
+        )
+        before = self.items.get(key, {})
+        after = dict(before) or dict(body["Key"])
+        for mark, name in names.items():
+            after.setdefault(name, values[":" + mark[1:]])
+        if item_size(after) > 400 * 1024:
+            raise InvalidWrite("ValidationException", "Item size to update has exceeded the maximum allowed size")
+        self.items[key] = after
+        old = before if body["ReturnValues"] == "ALL_OLD" else {n: before[n] for n in names.values() if n in before}
+        return {"Attributes": old, "ConsumedCapacity": {"CapacityUnits": 1.0}}
+
+    def Query(self, body):  # noqa: N802
+        values = body["ExpressionAttributeValues"]
+        first, last = (int(values[k]["N"]) if k in values else None for k in (":a", ":b"))
+        keys = sorted(key for key in self.items if key[0] == values[":d"]["S"])
+        keys = [key for key in keys if first is None or first <= key[1] <= last]
+        if not body["ScanIndexForward"]:
+            keys.reverse()
+        return self._page(keys, body)
+
+    def Scan(self, body):  # noqa: N802
+        keys = sorted(self.items)[body["Segment"] :: body["TotalSegments"]]
+        return self._page(keys, body)
+
+    def _page(self, keys, body, most=3):
+        """Small pages, so that every reader has to follow them."""
+        start = body.get("ExclusiveStartKey")
+        if start is not None:
+            keys = keys[keys.index((start["device"]["S"], int(start["slot"]["N"]))) + 1 :]
+        page, rest = keys[:most], keys[most:]
+        answer = {"Items": [self.items[key] for key in page]}
+        if rest:
+            device, slot = page[-1]
+            answer["LastEvaluatedKey"] = {"device": {"S": device}, "slot": {"N": str(slot)}}
+        return answer
+
+
+@pytest.fixture
+def table():
+    return MemoryTable()
+
+
+@pytest.fixture(scope="session")
+def new_table():
+    """Makes tables in memory, for tests that need one for each example."""
+    return MemoryTable
+
+
+@pytest.fixture
+def throttled():
+    def fail(operation, body):
+        raise TransientError("ThrottlingException", "Rate exceeded", status=400)
+
+    return fail
+
+
+@pytest.fixture
+def context():
+    """A Lambda context with a minute left."""
+    return SimpleNamespace(
+        aws_request_id="request-1", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000
+    )
+
+
+@pytest.fixture
+def kinesis_event():
+    """Makes the event that Lambda sends, from record data (bytes), arrivals in ms and a first sequence number."""
+
+    def make(*data, arrived_at=1_700_000_000_000, first=1, shard="shardId-000000000000"):
+        return {
+            "Records": [
+                {
+                    "kinesis": {
+                        "kinesisSchemaVersion": "1.0",
+                        "partitionKey": f"key-{n}",
+                        "sequenceNumber": f"{first + n:056d}",
+                        "data": each if isinstance(each, str) else base64.b64encode(each).decode(),
+                        "approximateArrivalTimestamp": arrived_at / 1000,
+                    },
+                    "eventSource": "aws:kinesis",
+                    "eventVersion": "1.0",
+                    "eventID": f"{shard}:{first + n:056d}",
+                    "eventName": "aws:kinesis:record",
+                    "awsRegion": "us-east-1",
+                    "eventSourceARN": "arn:aws:kinesis:us-east-1:000000000000:stream/processor",
+                }
+                for n, each in enumerate(data)
+            ]
+        }
+
+    return make

@@ -1,0 +1,102 @@
+"""Reading back: pages followed, copies counted once, expired items left out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.reading import Reading
+from processor.store.reader import Reader, once
+from processor.store.tables import SLOT_MS, cell_name, cell_value, slot_of
+
+DEVICE = "CB:B8:33:4C:88:4F"
+START = 1_700_000_010_000 // SLOT_MS * SLOT_MS
+
+
+def reading(at, counter=None, digest=0, device=DEVICE, temperature=20.5):
+    return Reading(device, at, "ruuvi.5", {"temperature": temperature}, counter, digest)
+
+
+@pytest.fixture
+def store(table):
+    """Puts readings into the table as they are, without the writer."""
+
+    def put(*readings, expires=2_000_000_000):
+        for each in readings:
+            start = slot_of(each.at)
+            key = {"device": {"S": each.device}, "slot": {"N": str(start)}}
+            item = table.items.setdefault((each.device, start), {**key, "expires": {"N": str(expires)}})
+            offset = each.at - start * 1000
+            item.setdefault(cell_name(each, offset), cell_value(each, offset))
+
+    return put
+
+
+@pytest.fixture
+def reader(table):
+    return Reader(table, "processor-readings", threads=3, clock=lambda: 1_700_000_000)
+
+
+def test_a_range_gives_its_readings_in_order_across_pages(store, reader):
+    every = [reading(START + n * 7_000, counter=n) for n in range(40)]
+    store(*reversed(every))
+    assert reader.readings(DEVICE, START, START + 10**9) == every
+    assert reader.readings(DEVICE, every[5].at, every[9].at) == every[5:9]
+
+
+def test_copies_in_two_slots_count_once_and_belong_to_the_first(store, reader):
+    first, copy = reading(START + SLOT_MS - 500, counter=7), reading(START + SLOT_MS + 1_500, counter=7)
+    store(first, copy)
+    assert reader.readings(DEVICE, START, START + 2 * SLOT_MS) == [first]
+    assert reader.readings(DEVICE, START + SLOT_MS, START + 2 * SLOT_MS) == []
+
+
+def test_an_equal_counter_a_minute_later_is_another_reading(store, reader):
+    store(reading(START, counter=7), reading(START + 60_000, counter=7))
+    assert len(reader.readings(DEVICE, START, START + 10**6)) == 2
+
+
+def test_without_a_counter_equal_payloads_count_once_within_the_resolution():
+    assert [r.at for r in once([reading(0), reading(900), reading(1_000), reading(2_500)])] == [0, 1_000, 2_500]
+
+
+def test_the_latest_are_the_last_whatever_their_copies(store, reader):
+    every = [reading(START + n * 20_000, counter=n) for n in range(30)]
+    store(*every, every[29]._replace(at=every[29].at + 30_000), every[28]._replace(at=every[28].at + 15_000))
+    assert reader.latest(DEVICE) == every[29:]
+    assert reader.latest(DEVICE, 5) == every[25:]
+    assert reader.latest(DEVICE, 100) == every
+    assert reader.latest("AA:AA:AA:AA:AA:AA") == []
+
+
+def test_expired_items_are_not_read(store, reader):
+    store(reading(START), expires=1_699_999_999)
+    assert reader.readings(DEVICE, START, START + 10**6) == []
+    assert reader.devices() == []
+
+
+def test_many_devices_come_in_the_order_asked(store, reader):
+    names = [f"AA:00:00:00:00:{n:02X}" for n in range(9)]
+    store(*(reading(START + n, device=name) for n, name in enumerate(names)))
+    found = list(reader.many(reversed(names), START, START + 1000))
+    assert [name for name, _ in found] == names[::-1]
+    assert all(len(readings) == 1 for _, readings in found)
+
+
+def test_devices_are_listed_with_their_first_and_last_slot(store, reader):
+    store(*(reading(START + n * SLOT_MS, counter=n) for n in range(10)), reading(START, device="AA:00:00:00:00:01"))
+    assert [tuple(seen) for seen in reader.devices()] == [
+        ("AA:00:00:00:00:01", START // 1000, START // 1000, 1),
+        (DEVICE, START // 1000, START // 1000 + 9 * SLOT_MS // 1000, 10),
+    ]
+
+
+events = st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 3), st.integers(0, 1)), max_size=40)
+
+
+@given(events, st.integers(0, 400_000))
+def test_neighbouring_ranges_count_every_reading_exactly_once(events, cut):
+    every = list(once(reading(at, counter=counter, digest=digest) for at, counter, digest in events))
+    assert [r for r in every if r.at < cut] + [r for r in every if r.at >= cut] == every
+    assert len({(r.at, r.identity) for r in every}) == len(every)
