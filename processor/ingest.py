@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 from aws_lambda_powertools.metrics import MetricUnit
 
 from processor.decode import NO_KEYS, readings
-from processor.decode.aggregation import records as deaggregate
-from processor.decode.envelope import open_record
 from processor.decode.formats import SUPERSEDED
-from processor.decode.gateways import Advertisement, advertisements
+from processor.decode.gateways import Advertisement
+from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
 from processor.quarantine import Quarantine, Rejection
 from processor.reading import COUNTERS, Reading
@@ -104,13 +103,11 @@ class Batch:
             kinesis = record["kinesis"]
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)
             found: list[tuple[Reading, Source]] = []
-            index = 0
             try:
-                for part in deaggregate(a2b_base64(kinesis["data"])):
-                    for advertisement in advertisements(open_record(part, arrived)):
-                        self.received += 1
-                        self._advertisement(advertisement, (place, index), arrived, found, samples)
-                        index += 1
+                advertisements = heard(a2b_base64(kinesis["data"]), arrived)
+                self.received += len(advertisements)
+                for index, advertisement in enumerate(advertisements):
+                    self._advertisement(advertisement, (place, index), arrived, found, samples)
             except DecodeError as error:
                 self.received += 1
                 self._reject(place, None, error.reason, str(error))

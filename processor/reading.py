@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -11,15 +12,15 @@ from processor.errors import DecodeError
 Value = int | float | str | bool
 """Numbers are exact: an int, or the float nearest to a decimal of at most 15 digits (its `repr` is that decimal)."""
 
-Kind = Literal["number", "counter", "flag", "text", "event"]
+Kind = Literal["number", "identifier", "counter", "flag", "text", "event"]
 
 
 class Quantity(NamedTuple):
     """One thing that sensors report.
 
-    `key` is its short name in the table. Numbers are rolled up; a counter only tells one measurement from the
-    next; flags are true or false; texts are kept as they are; an event happened at its time and has no value
-    between two readings.
+    `key` is its short name in the table. Numbers are rolled up; an identifier is a number whose mean says nothing;
+    a counter only tells one measurement from the next; flags are true or false; texts are kept as they are; an event
+    happened at its time and has no value between two readings.
     """
 
     name: str
@@ -68,17 +69,17 @@ _REGISTRY = (
     Quantity("volume_storage", "L", "vs"),
     Quantity("gas", "m³", "gas"),
     Quantity("water", "L", "wat"),
-    Quantity("timestamp", "s", "ts"),  # since 1970
+    Quantity("timestamp", "s", "ts", "identifier"),  # since 1970
     Quantity("acceleration", "m/s²", "acc"),
     Quantity("gyroscope", "°/s", "gyr"),
     Quantity("conductivity", "µS/cm", "ec"),
     Quantity("direction", "°", "dir"),
     Quantity("precipitation", "mm", "rain"),
-    Quantity("channel", "", "ch"),
+    Quantity("channel", "", "ch", "identifier"),
     Quantity("rotational_speed", "rpm", "rpm"),
     Quantity("light_level", "", "ll"),  # 0 dark, 1 twilight, 2 bright
-    Quantity("settings_revision", "", "rev"),
-    Quantity("device_type_id", "", "dti"),
+    Quantity("settings_revision", "", "rev", "identifier"),
+    Quantity("device_type_id", "", "dti", "identifier"),
     Quantity("firmware_version", "", "fw", "text"),
     Quantity("text", "", "txt", "text"),
     Quantity("raw", "", "raw", "text"),
@@ -114,8 +115,8 @@ _REGISTRY = (
     Quantity("vibration", "", "vib", "flag"),
     Quantity("window", "", "win", "flag"),
     Quantity("uuid", "", "uuid", "text"),
-    Quantity("major", "", "maj"),
-    Quantity("minor", "", "mnr"),
+    Quantity("major", "", "maj", "identifier"),
+    Quantity("minor", "", "mnr", "identifier"),
     Quantity("namespace", "", "ns", "text"),
     Quantity("instance", "", "ins", "text"),
     Quantity("url", "", "url", "text"),
@@ -138,7 +139,7 @@ def quantity(name: str) -> Quantity:
     found = QUANTITIES.get(name)
     if found is None:
         base, _, number = name.rpartition("_")
-        if not number.isdigit() or base not in QUANTITIES:
+        if not re.fullmatch(r"[2-9]|[1-9][0-9]+", number) or base not in QUANTITIES:
             raise KeyError(f"no quantity is called {name!r}: see processor/reading.py")
         first = QUANTITIES[base]
         found = first._replace(name=name, key=f"{first.key}_{number}")
@@ -163,7 +164,8 @@ class Reading(NamedTuple):
     """One measurement of one sensor.
 
     `at` is when it was measured, in ms since 1970 (None where nobody said). `counter` is the sensor's own
-    count, where the format has one that identifies a measurement; `digest` is 24 bits of the payload's hash.
+    count, where the format has one that identifies a measurement; `digest` is 24 bits of the payload's hash (of the
+    decrypted payload: a sensor may encrypt each repetition anew).
     Together they are the reading's identity, the same through whichever gateway it came.
     """
 

@@ -22,6 +22,7 @@ class MemoryTable:
 
     def __init__(self):
         self.items = {}
+        self.sizes = {}
         self.calls = []
         self.fail = lambda operation, body: None
         """Called before each operation; raises what the service should answer."""
@@ -45,13 +46,15 @@ class MemoryTable:
             f"#{n}=if_not_exists(#{n},:{n})" for n in range(len(names))
         )
         before = self.items.get(key, {})
-        after = dict(before) or dict(body["Key"])
-        for mark, name in names.items():
-            after.setdefault(name, values[":" + mark[1:]])
-        if item_size(after) > 400 * 1024:
+        new = {} if before else dict(body["Key"])
+        new |= {name: values[":" + mark[1:]] for mark, name in names.items() if name not in before}
+        size = self.sizes.get(key, 0) + item_size(new)
+        if size > 400 * 1024:
             raise InvalidWrite("ValidationException", "Item size to update has exceeded the maximum allowed size")
-        self.items[key] = after
-        old = before if body["ReturnValues"] == "ALL_OLD" else {n: before[n] for n in names.values() if n in before}
+        whole = body["ReturnValues"] == "ALL_OLD"
+        old = dict(before) if whole else {name: before[name] for name in names.values() if name in before}
+        self.items.setdefault(key, {}).update(new)
+        self.sizes[key] = size
         return {"Attributes": old, "ConsumedCapacity": {"CapacityUnits": 1.0}}
 
     def Query(self, body):  # noqa: N802

@@ -125,8 +125,8 @@ def _show(rows: Iterable[dict[str, Any]], form: str, title: str) -> None:
         table.add_column(_heading(name), overflow="fold")
     for row in rows:
         table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
-    wide = None if sys.stdout.isatty() else max(200, 16 * len(columns))
-    Console(width=wide).print(table)
+    # Where nobody's terminal limits it, a table takes the width it needs.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def _heading(name: str) -> str:

@@ -87,16 +87,17 @@ def run(
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: with everything stopped."""
+    """Let SIGTERM end a run as Ctrl-C does, with everything stopped; and Ctrl-C too where a shell made us ignore it."""
 
     def stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lines(source: IO[bytes], rate: float | None, most: int | None) -> Iterator[Sent]:

@@ -228,8 +228,6 @@ def _pieces(data: bytes) -> Iterator[tuple[int, int, bool]]:
             if depth == 0:
                 yield start, token.end(), True
                 start = token.end()
-            elif depth < 0:
-                break
     if data[start:].strip(_BLANKS):
         yield start, len(data), depth <= 0
 

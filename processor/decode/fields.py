@@ -114,7 +114,7 @@ class Field:
         return raw
 
     def write(self, data: bytearray, value: Value | None, endian: Literal["big", "little"]) -> None:
-        """Put `value` where it belongs in `data`. Raises ValueError or OverflowError where it does not fit."""
+        """Put `value` in its place in `data`, zeros so far. Raises ValueError or OverflowError if it does not fit."""
         if self.type in ("bytes", "rest"):
             piece = bytes(self.size) if value is None else self.codec.encode(value)
             if self.type == "bytes" and len(piece) != self.size:
@@ -129,14 +129,14 @@ class Field:
             raw = whole << 8 | cents | (0x8000 if raw < 0 else 0)
         if self.low_bit is not None:
             byte, bit = self.low_bit
-            data[byte] = data[byte] & ~(1 << bit) | (raw & 1) << bit
+            data[byte] |= (raw & 1) << bit
             raw >>= 1
         place = slice(self.at, self.at + self.width)
         if self.bits is not None:
             shift, width = self.bits
             if not 0 <= raw < 1 << width:
                 raise OverflowError
-            raw = int.from_bytes(data[place], endian) & ~(((1 << width) - 1) << shift) | raw << shift
+            raw = int.from_bytes(data[place], endian) | raw << shift
         data[place] = raw.to_bytes(self.width, endian, signed=self.type.startswith("i"))
 
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processor.decode import NO_KEYS, readings
-from processor.decode.aggregation import records as deaggregate
-from processor.decode.envelope import open_record
 from processor.decode.formats import SUPERSEDED
-from processor.decode.gateways import advertisements
+from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
 from processor.ingest import Limits
 from processor.reading import COUNTERS, Reading, Value
@@ -62,31 +60,30 @@ class Expected:
         earliest, latest = limits.allowed(arrived)
         place = (record["ShardId"], record["SequenceNumber"])
         decoded: list[Reading] = []
-        index = 0
         try:
-            for part in deaggregate(record["Data"]):
-                for heard in advertisements(open_record(part, arrived)):
-                    self.advertisements += 1
-                    try:
-                        if isinstance(heard, DecodeError):
-                            raise heard
-                        found = readings(heard.data, heard.address, heard.at, keys, heard.gateway, heard.rssi)
-                        kept = [reading for reading in found if not COUNTERS.issuperset(reading.values)]
-                        if not kept:
-                            self.ignored["no_value" if found else "unknown_format"] += 1
-                        elif earliest <= heard.at <= latest:
-                            self.advertisements += len(kept) - 1
-                            decoded += kept
-                        else:
-                            self.rejected[*place, index] += 1
-                    except KeyMissing:
-                        self.ignored["no_key"] += 1
-                    except DecodeError:
-                        self.rejected[*place, index] += 1
-                    index += 1
+            every = heard(record["Data"], arrived)
         except DecodeError:
             self.advertisements += 1
             self.rejected[*place, None] += 1
+            return decoded
+        self.advertisements += len(every)
+        for index, one in enumerate(every):
+            try:
+                if isinstance(one, DecodeError):
+                    raise one
+                found = readings(one.data, one.address, one.at, keys, one.gateway, one.rssi)
+                kept = [reading for reading in found if not COUNTERS.issuperset(reading.values)]
+                if not kept:
+                    self.ignored["no_value" if found else "unknown_format"] += 1
+                elif earliest <= one.at <= latest:
+                    self.advertisements += len(kept) - 1
+                    decoded += kept
+                else:
+                    self.rejected[*place, index] += 1
+            except KeyMissing:
+                self.ignored["no_key"] += 1
+            except DecodeError:
+                self.rejected[*place, index] += 1
         return decoded
 
     def _reading(self, reading: Reading) -> None:

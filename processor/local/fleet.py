@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import random
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import orjson
 
 from processor.decode.advertisement import manufacturer_data, service_data, structure
+from processor.decode.envelope import seal
 from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
 from processor.decode.gateways import Advertisement, binary, plain
 from processor.decode.gateways import ruuvi as ruuvi_gateway
@@ -326,25 +326,10 @@ class Fleet:
             yield Sent(at, self._malformed(gateway, now))
 
     def _envelope(self, gateway: Gateway, payload: bytes, now: int) -> bytes:
-        """Wrap a payload as Funnel does, with the field names of its documentation."""
-        content = b64encode(payload).decode() if gateway.family == "binary" else orjson.Fragment(payload)
-        return orjson.dumps(
-            {
-                "operatorId": "OP0000000000",
-                "credentialsId": "local",
-                "destination": {
-                    "provider": "aws",
-                    "service": "kinesis",
-                    "resourceUrl": "https://kinesis.us-east-1.amazonaws.com/processor",
-                    "payloadsOnly": False,
-                    "randomizePartitionKey": True,
-                },
-                "sourceProtocol": "tcp" if gateway.family == "binary" else "http",
-                "payloads": content,
-                "timestamp": now,
-                "imsi": gateway.imsi,
-            }
-        )
+        """Wrap a payload as Funnel does."""
+        binary_payload = gateway.family == "binary"
+        content = payload if binary_payload else orjson.Fragment(payload)
+        return seal(content, at=now, imsi=gateway.imsi, source_protocol="tcp" if binary_payload else "http")
 
     def _malformed(self, gateway: Gateway, now: int) -> bytes:
         """Return a record of which exactly one advertisement, or the whole, must be rejected."""

@@ -1,8 +1,8 @@
 """A stand-in for SORACOM Funnel: takes posts over HTTP, TCP and UDP, wraps them in the envelope, puts them to a stream.
 
 It answers as Funnel does (users.soracom.io, "SORACOM Funnel": protocols, data format): 204 or `200` once the stream has
-the record, 400 where the content is to be JSON and is not, 413 beyond 800,000 bytes. Two things are ours: 503 where the
-stream refuses the record to the end, and the SIM, invented from the client's address. The content type is not looked at.
+the record, 400 where the content is to be JSON and is not, 413 beyond 800,000 bytes. Ours are: 503 where the stream
+refuses the record to the end, and the SIM, invented from the client's address. The content type is not looked at.
 """
 
 from __future__ import annotations
@@ -15,33 +15,20 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from http import HTTPStatus
 from threading import Thread
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from processor.errors import LocalError
-from processor.local.funnel_sockets import Datagrams, HttpConnection, Segments
+from processor.local.entry_points import Answer, EntryPoints
 from processor.local.outbox import MAXIMUM_RECORD, Outbox
 
 MAXIMUM_PAYLOAD = 800_000
 INVALID_JSON = "Invalid JSON is send to funnel."
 """Funnel's own words."""
-
-STOP_SECONDS = 5.0
-"""How long clients that are being served may take when the stand-in stops."""
-
-Protocol = Literal["http", "tcp", "udp"]
-
-
-class Answer(NamedTuple):
-    """What a client is told: the status as HTTP has it, and a text where there is something to say."""
-
-    status: HTTPStatus
-    text: str = ""
 
 
 class Sim(NamedTuple):
@@ -100,28 +87,35 @@ class Funnel:
         self._thread: Thread | None = None
 
     def start(self) -> None:
-        """Listen. Raises LocalError where a port or the host cannot be had."""
+        """Listen. Raises LocalError where the host or a port cannot be had."""
         http_port, socket_port = self._ports
-        try:
-            self._sockets.append(_bound(self._host, http_port, socket.SOCK_STREAM))
-            self._sockets.append(_bound(self._host, socket_port, socket.SOCK_STREAM))
-            self._sockets.append(_bound(self._host, socket_port, socket.SOCK_DGRAM))
-        except OSError as error:
-            self._close_sockets()
-            raise LocalError(f"cannot listen on {self._host}, port {http_port or socket_port}: {error}") from error
+        ends = ((http_port, socket.SOCK_STREAM), (socket_port, socket.SOCK_STREAM), (socket_port, socket.SOCK_DGRAM))
+        for port, kind in ends:
+            try:
+                self._sockets.append(_bound(self._host, port, kind))
+            except OSError as error:
+                self._close_sockets()
+                raise LocalError(f"Funnel cannot listen on {self._host}, port {port}: {error}") from error
+        self._addresses: list[tuple[str, int]] = [found.getsockname()[:2] for found in self._sockets]
         self._outbox = Outbox(self._kinesis, self._stream, on_record=self._on_record)
-        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        started: Future[None] = Future()
         self._thread = Thread(target=self._run, args=(started,), name="funnel", daemon=True)
         self._thread.start()
-        self._loop, self._stopping = started.result()
+        started.result()
 
     def stop(self) -> None:
-        """Take no more, let what was taken reach the stream, and close everything."""
+        """Take no more, let what was taken reach the stream, and close everything. Raises what `on_record` raised."""
         if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._loop.call_soon_threadsafe(self._points.stopping.set)
             self._thread.join()
             self._thread = None
+            self._close_sockets()
             self._outbox.close()
+
+    def _close_sockets(self) -> None:
+        for found in self._sockets:
+            found.close()
+        self._sockets.clear()
 
     def __enter__(self) -> Funnel:
         self.start()
@@ -148,24 +142,22 @@ class Funnel:
         """Host and port of the UDP entry point."""
         return self._addresses[2]
 
-    async def take(self, protocol: Protocol, address: str, payload: bytes) -> Answer:
+    async def _take(self, protocol: str, address: str, payload: bytes) -> Answer:
         """Put a payload from a client's address to the stream; return what the client is to be told."""
-        if len(payload) > MAXIMUM_PAYLOAD:
-            return too_large()
         sim = sim_of(address)
         envelope = self._envelope(protocol, sim, payload)
         if envelope is None:
             return Answer(HTTPStatus.BAD_REQUEST, INVALID_JSON)
         key = os.urandom(16).hex() if self._randomize else sim.imsi
         if len(envelope) + len(key) > MAXIMUM_RECORD:
-            return too_large()
+            return Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAXIMUM_RECORD} bytes as a record")
         try:
             await asyncio.wrap_future(self._outbox.put(key, envelope))
         except LocalError as error:
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         return Answer(HTTPStatus.OK)
 
-    def _envelope(self, protocol: Protocol, sim: Sim, payload: bytes) -> bytes | None:
+    def _envelope(self, protocol: str, sim: Sim, payload: bytes) -> bytes | None:
         """Return the record; None where the payload should be JSON and is not.
 
         JSON passes as it came, digit by digit, but on one line: valid JSON has line ends between its tokens only.
@@ -191,10 +183,32 @@ class Funnel:
             }
         )
 
-    def _run(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._serve(started))
-        self._close_sockets()
+    def _run(self, started: Future[None]) -> None:
+        async def serve() -> None:
+            self._points = EntryPoints(self._take, MAXIMUM_PAYLOAD)
+            self._loop = asyncio.get_running_loop()
+            http, tcp, udp = self._sockets
+            await self._points.serve(http, tcp, udp, ready=lambda: started.set_result(None))
 
-    async def _serve(self, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(serve())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+
+def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)[0]
+    found = socket.socket(family, kind)
+    try:
+        if kind is socket.SOCK_STREAM:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        if kind is socket.SOCK_STREAM:
+            found.listen(128)  # from now on clients may connect, before the first is accepted
+    except OSError:
+        found.close()
+        raise
+    return found

@@ -32,9 +32,7 @@ class Refused(Exception):
         super().__init__(message)
 
 
-async def read_request(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, maximum_body: int
-) -> Request | None:
+async def read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, maximum_body: int) -> Request | None:
     """Return the next request, None where the client closed instead. Raises Refused, TimeoutError, ConnectionError."""
     async with asyncio.timeout(IDLE_SECONDS):
         head = await _head(reader)

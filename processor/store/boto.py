@@ -12,6 +12,7 @@ from typing import Any
 
 from processor.errors import InvalidWrite, StoreError
 from processor.store.credentials import Credentials
+from processor.store.endpoint import Endpoint
 from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, failure
 from processor.store.retries import Retries
 
@@ -55,7 +56,7 @@ class Boto:
                 read_timeout=timeout,
             ),
         )
-        self._host = self._client.meta.endpoint_url
+        self._host = Endpoint.of(self._client.meta.endpoint_url).authority
         self._methods: dict[str, Callable[..., dict[str, Any]]] = {
             operation: getattr(self._client, method)
             for method, operation in self._client.meta.method_to_api_mapping.items()

@@ -14,8 +14,14 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
+import urllib.request
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 from zlib import crc32
 
 ANSWERS = {"UpdateItem": b"{}", "PutItem": b"{}", "DeleteItem": b"{}", "BatchWriteItem": b'{"UnprocessedItems":{}}'}
@@ -111,6 +117,30 @@ async def serve(latency: float, body: bytes, port: int, leashed: bool) -> None:
     if leashed:
         loop.add_reader(0, lambda: os.read(0, 4096) or ended.set())
     await ended.wait()
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A stub that runs in a process of its own."""
+
+    url: str
+
+    def counts(self) -> dict[str, Any]:
+        """Return what came in so far."""
+        with urllib.request.urlopen(f"{self.url}/counts", timeout=10) as found:
+            return dict(json.load(found))
+
+
+@contextmanager
+def running(latency_ms: float = 4) -> Iterator[Stub]:
+    """Run this file in a process of its own, so that its CPU time is not the client's."""
+    command = [sys.executable, __file__, "--latency-ms", str(latency_ms), "--leashed"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin and child.stdout
+        try:
+            yield Stub(f"http://127.0.0.1:{int(child.stdout.readline())}")
+        finally:
+            child.stdin.close()
 
 
 def main() -> None:

@@ -110,13 +110,17 @@ def test_two_run_side_by_side_and_share_nothing(aws: EmbeddedAws) -> None:
 
 
 def test_an_exception_stops_it_and_leaves_nothing_behind() -> None:
+    open_before = len(list(Path("/dev/fd").iterdir()))
     aws = EmbeddedAws()
+    client = aws.client("kinesis")
+    client.list_streams()
     pid, endpoint, folder = aws.pid, aws.endpoint, Path(aws._folder.name)
     assert folder.exists()
     with pytest.raises(ZeroDivisionError), aws:
         raise ZeroDivisionError
     assert is_gone(pid)
     assert not folder.exists()
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2])))
     aws.stop()

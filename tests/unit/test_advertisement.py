@@ -56,6 +56,7 @@ def test_an_advertisement_of_the_greatest_length_is_read_and_a_longer_one_is_an_
     data = structure(0x09, b"n" * 254) * 6
     data += structure(0x09, b"n" * (MAX_LENGTH - len(data) - 2))
     assert len(data) == MAX_LENGTH
+    assert len(structures(data)) == 7
     assert processor.decode(data) == []
     for read in (structures, processor.decode):
         with pytest.raises(DecodeError, match="1651 bytes, at most 1650") as caught:
@@ -98,6 +99,9 @@ def test_two_known_structures_are_two_readings():
 def test_the_gateway_s_address_goes_before_the_payload_s():
     assert processor.decode(RUUVI, address="c0-00-00-00-00-01")[0].device == "C0:00:00:00:00:01"
     assert processor.decode(RUUVI)[0].device == ADDRESS
+    within = service_data(0xFCD2, bytes.fromhex("42 4F884C33B8CB 0161"))
+    assert processor.decode(within)[0].device == ADDRESS
+    assert processor.decode(within, address="C0:00:00:00:00:01")[0].device == "C0:00:00:00:00:01"
 
 
 @pytest.mark.parametrize("data", [BTHOME, NO_ADDRESS])

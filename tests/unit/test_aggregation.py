@@ -41,7 +41,16 @@ def test_aggregated_records_come_back(size):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", MAGIC[:3], MAGIC, MAGIC + bytes(16), MAGIC + bytes(17), aggregate([b"x"])[:-1], aggregate([b"x"]) + b"\0"],
+    [
+        b"",
+        MAGIC[:3],
+        MAGIC,
+        MAGIC + bytes(16),
+        MAGIC + bytes(17),
+        sealed(b""),
+        aggregate([b"x"])[:-1],
+        aggregate([b"x"]) + b"\0",
+    ],
 )
 def test_magic_without_its_checksum_is_a_plain_record(data):
     """So does AWS's own KCL: the four bytes may be anybody's."""

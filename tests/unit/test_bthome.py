@@ -91,6 +91,11 @@ def test_an_unknown_object_id_ends_the_reading_and_keeps_what_came_before():
     assert values("40 E0") == {}
 
 
+def test_a_command_takes_steps_or_the_maker_s_own_arguments():
+    assert values("40 3B0203 0102") == {"command": "step_up 0x0102"}
+    assert values("40 3BE103 05") == {"command": "step_up 5"}  # the length's three high bits are reserved
+
+
 def test_no_objects_give_no_values():
     assert values("40") == {}
 
@@ -258,7 +263,7 @@ class TestEncoder:
         ("name", "value"),
         [
             ("humidity", -1), ("humidity", "dry"), ("humidity", float("nan")), ("window", 2), ("window", "open"),
-            ("temperature_2", 20), ("temperature_1", 20), ("temperature_02", 20), ("temperature_x", 20), ("wind", 1),
+            ("temperature_2", 20), ("temperature_1", 20), ("temperature_x", 20), ("wind", 1),
             ("text", 5), ("text", "x" * 256), ("raw", "xyz"), ("firmware_version", "1.2"), ("button", "push"),
             ("button_128", "press"), ("dimmer", "rotate_left 256"), ("command", "none"),
             ("command", "on 0x" + "00" * 32),
@@ -267,6 +272,10 @@ class TestEncoder:
     def test_what_no_object_can_say_is_refused_by_name(self, name, value):
         with pytest.raises(ValueError, match=name.partition("_")[0]):
             bthome.encode({name: value})
+
+    def test_an_instance_has_one_spelling(self):
+        with pytest.raises(ValueError, match="no object for 'temperature_02'"):
+            bthome.encode({"temperature": 20, "temperature_02": 21})
 
     def test_encryption_takes_an_address(self):
         with pytest.raises(ValueError, match="takes the device's address"):

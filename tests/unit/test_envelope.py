@@ -12,7 +12,7 @@ from processor import DecodeError
 from processor.decode.envelope import MAX_BROKEN, Joined, open_record, seal
 
 FAMILIES = json.loads((Path(__file__).parents[1] / "vectors" / "gateways.json").read_text())["families"]
-AT, ARRIVED = 1_653_891_795_421, 1_653_891_796_000
+AT, ARRIVED = 1_653_891_795_421, 1_653_892_000_000
 
 
 def opened(record):
@@ -190,7 +190,14 @@ def test_joined_messages_are_all_there_and_a_broken_one_keeps_its_place():
     first, bad, second, third, cut = payload
     assert (first, second, third) == ({"a": "}{"}, [1], {"b": '"]'})
     assert (bad.reason, bad.offset, cut.reason, cut.offset) == ("json", 11, "truncated", 32)
-    assert bad.__traceback__ is None
+
+
+def test_kept_errors_hold_on_to_nothing():
+    """A traceback or a context would keep frames, and the payloads in them, until the batch is done."""
+    payload = opened(b'{"a":1}\n {x}' + b"[" * 300 + b"]" * 300).payload
+    assert [error.reason for error in payload[1:]] == ["json", "nesting"]
+    assert [(error.__traceback__, error.__context__) for error in payload[1:]] == [(None, None)] * 2
+    assert payload[1].offset == 10
 
 
 def test_joined_envelopes_are_each_opened():

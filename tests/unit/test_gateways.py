@@ -123,6 +123,10 @@ def test_address_comes_in_one_spelling(value):
     assert (entry.address, entry.gateway) == (TAG, TAG)
 
 
+def test_address_may_be_left_to_the_payload():
+    assert [entry.address for entry in heard([{"data": ""}, {"data": "", "address": ""}])] == [None, None]
+
+
 @pytest.mark.parametrize("value", [0, [], "CB:B8", "CB:B8:33:4C:88:4G", TAG + "-" * 60, {"a": {}}])
 def test_address_that_is_none_is_refused(value):
     with pytest.raises(DecodeError) as caught:
@@ -131,8 +135,8 @@ def test_address_that_is_none_is_refused(value):
 
 
 def test_gateway_keeps_its_name_or_is_known_by_its_sim():
-    named, own, sim = heard([{"data": "", "gateway": "roof 7"}, {"data": "", "gateway": GATEWAY.lower()}, {"data": ""}])
-    assert [named.gateway, own.gateway, sim.gateway] == ["roof 7", GATEWAY, "295050000000001"]
+    found = heard([{"data": "", "gateway": name} for name in ("roof 7", GATEWAY.lower(), "", None)])
+    assert [entry.gateway for entry in found] == ["roof 7", GATEWAY, "295050000000001", "295050000000001"]
     with pytest.raises(DecodeError) as caught:
         heard({"data": "", "gateway": "x" * 65})
     assert caught.value.reason == "gateway"
@@ -151,6 +155,11 @@ def test_data_that_is_neither_is_refused(value):
     with pytest.raises(DecodeError) as caught:
         heard({"data": value})
     assert caught.value.reason == "data"
+
+
+def test_ruuvi_message_is_known_by_its_send_time_too():
+    [entry] = heard({"gwts": 9, "ts": 7, "data": ""})
+    assert (entry.at, entry.gateway) == (AT - 2000, "295050000000001")
 
 
 def test_ruuvi_message_takes_the_first_address_that_is_one():
@@ -242,6 +251,12 @@ def test_frame_matches_its_specification():
 def test_frame_clips_ages_to_what_it_can_say():
     old, future = HEARD._replace(at=AT - 70_000), HEARD._replace(at=AT + 5)
     assert [entry.at for entry in heard(binary.encode([old, future], AT))] == [AT, AT]
+
+
+def test_more_than_255_advertisements_take_another_frame():
+    frames = binary.encode([HEARD] * 256, AT)
+    assert len(heard(frames)) == 256
+    assert frames[1] == 255
 
 
 def test_encoders_refuse_what_their_format_cannot_say():

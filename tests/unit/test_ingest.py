@@ -317,7 +317,8 @@ def test_ten_thousand_tiny_records_in_one_batch(handler, context, kinesis_event)
 def test_a_record_of_megabytes_is_read_to_its_end(handler, context, kinesis_event, megabytes):
     one = [{"address": DEVICE, "timestamp": NOW - 10**7, "data": rawv2(1).hex()}]
     n = megabytes * 1024 * 1024 // len(orjson.dumps(one)) - 4
-    data = funnel([one[0] | {"timestamp": NOW - 100 * each, "data": rawv2(each % 65535).hex()} for each in range(n)])
+    sent = [rawv2(sequence).hex() for sequence in range(500)]
+    data = funnel([one[0] | {"timestamp": NOW - 100 * each, "data": sent[each % 500]} for each in range(n)])
     assert megabytes * 1024 * 1024 * 0.97 < len(data) <= megabytes * 1024 * 1024
     run = handler()
     run.ingest.handle(kinesis_event(data), context)

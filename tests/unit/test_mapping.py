@@ -445,5 +445,5 @@ def test_an_unknown_stream_is_said_at_the_start(clock, function):
         clock=clock,
         fault=lambda operation, arguments: client_error("ResourceNotFoundException", operation, "no stream"),
     )
-    with pytest.raises(LocalError, match="cannot read the stream nobody: .*no stream"):
+    with pytest.raises(LocalError, match=r"cannot read the stream nobody: .*no stream"):
         EventSourceMapping(kinesis, "nobody", function).start()

@@ -177,11 +177,10 @@ def time_in(value: Any, where: str) -> int | None:
 
 
 def _iso(text: str, where: str) -> int:
-    if len(text) <= 40:
-        try:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is not None:
-                return (moment - _EPOCH) // timedelta(milliseconds=1)
-        except ValueError:
-            pass
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return (moment - _EPOCH) // timedelta(milliseconds=1)
+    except ValueError:
+        pass
     raise refusal("timestamp", "neither a number nor ISO 8601 with its zone (2026-11-01T00:00:00Z)", where, text)
