@@ -17,10 +17,8 @@ from processor.cli.summary import next_steps, summary
 from processor.errors import LocalError
 from processor.local.fleet import Fleet, Sent
 from processor.local.funnel import Funnel
-from processor.local.system import STREAM, System
-
-MAX_RECORD = 1024 * 1024
-"""The embedded Kinesis takes records up to 1 MiB (AWS: 10 MiB)."""
+from processor.local.outbox import MAXIMUM_RECORD
+from processor.local.system import KEY_LENGTH, STREAM, System
 
 DRAIN_SECONDS = 120.0
 BATCH_SECONDS = 0.1
@@ -108,10 +106,10 @@ def _lines(source: IO[bytes], rate: float | None, most: int | None) -> Iterator[
         data = line.strip()
         if not data:
             continue
-        if len(data) > MAX_RECORD:
+        if len(data) > MAXIMUM_RECORD - KEY_LENGTH:
             raise LocalError(
-                f"{name}, line {number}: {len(data):,} bytes, but the embedded Kinesis takes records up to "
-                f"{MAX_RECORD:,}: split the line's payload"
+                f"{name}, line {number}: {len(data):,} bytes, but the embedded Kinesis takes records of up to "
+                f"{MAXIMUM_RECORD:,}, key included (AWS: 10 MiB): split the line's payload"
             )
         yield Sent(round(sent * 1000 / rate) if rate else 0, data)
         sent += 1

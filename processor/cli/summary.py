@@ -97,7 +97,7 @@ def next_steps(system: System, funnel: Funnel) -> list[str]:
     """Return the lines that point other programs at a kept run."""
     device = next(iter(sorted(seen.device for seen in system.reader.devices())), "CB:B8:33:4C:88:4F")
     exports = [f"export {name}={value}" for name, value in system.aws.environment().items()]
-    host, port = funnel.tcp_address
+    tcp, udp = (f"{host}:{port}" for host, port in (funnel.tcp_address, funnel.udp_address))
     return [
         "",
         "Still serving; Ctrl-C ends it. In another terminal:",
@@ -109,6 +109,6 @@ def next_steps(system: System, funnel: Funnel) -> list[str]:
         "  aws kinesis describe-stream-summary --stream-name processor",
         f"  aws dynamodb scan --table-name {system.settings.readings_table} --max-items 1",
         "",
-        f"A gateway, or curl, posts to Funnel's stand-in at {funnel.http_url}; TCP and UDP: {host}:{port}",
+        f"A gateway, or curl, posts to Funnel's stand-in at {funnel.http_url}; TCP {tcp}; UDP {udp}",
         f"  curl -i -H 'Content-Type: application/json' -d @post.json {funnel.http_url}",
     ]

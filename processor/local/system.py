@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from processor.local.aws import EmbeddedAws
 from processor.local.check import Verdict, compare, stream_records
 from processor.local.function import Function
 from processor.local.mapping import EventSourceMapping, MappingSettings
-from processor.local.producer import Producer
+from processor.local.outbox import Outbox
 from processor.local.totals import Totals
 from processor.quarantine import Quarantine
 from processor.settings import Settings
@@ -24,6 +25,7 @@ from processor.store import client, tables
 from processor.store.reader import Reader
 
 STREAM = "processor"
+KEY_LENGTH = 16
 FAILURES = "failures/"
 FUNCTIONS = Path(__file__).resolve().parents[2] / "apex" / "functions"
 
@@ -91,7 +93,9 @@ class System:
                     self.kinesis, STREAM, self.function.invoke, self._mapping_settings, on_failure=self._discarded
                 )
             )
-            self.producer = Producer(self.kinesis, STREAM)
+            self._outbox = stack.enter_context(
+                contextlib.closing(Outbox(self.kinesis, STREAM, on_record=self.sent.append))
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -125,10 +129,14 @@ class System:
             Body=orjson.dumps(failure, default=str),
         )
 
-    def send(self, records: list[bytes]) -> None:
-        """Put records into the stream, and remember them for the check."""
-        self.producer.put(records)
-        self.sent += records
+    def send(self, records: Iterable[bytes]) -> None:
+        """Put records into the stream under random partition keys, as Funnel does, and remember them for the check.
+
+        Raises LocalError where the stream does not take one, however often it is sent.
+        """
+        taken = [self._outbox.put(f"{random.getrandbits(64):0{KEY_LENGTH}x}", record) for record in records]
+        for each in taken:
+            each.result()
 
     def drain(self, timeout: float) -> None:
         """Wait until everything sent so far has been handled."""

@@ -41,7 +41,7 @@ def kept(*arguments):
                     break
             text = "".join(output)
             environment = dict(re.findall(r"^  export (\w+)=(\S+)$", text, re.MULTILINE))
-            address = re.search(r"Funnel's stand-in at http://([\d.]+):(\d+); TCP and UDP: ([\d.]+):(\d+)", text)
+            address = re.search(r"Funnel's stand-in at http://([\d.]+):(\d+); TCP [\d.]+:(\d+); UDP [\d.]+:(\d+)", text)
             assert address, text
             yield process, environment, address.groups(), text
         finally:
@@ -129,7 +129,7 @@ def test_a_capture_of_ruuvi_gateway_posts_is_queried_back_value_by_value(tmp_pat
 
 def test_what_is_posted_to_funnels_stand_in_is_queryable_at_once():
     """HTTP as curl posts, TCP and UDP as nc does; and a malformed post is refused as Funnel refuses it."""
-    with kept("--devices", "2", "--readings", "2") as (process, environment, (host, port, socket_host, socket_port), _):
+    with kept("--devices", "2", "--readings", "2") as (process, environment, (host, port, tcp_port, udp_port), _):
         connection = http.client.HTTPConnection(host, int(port), timeout=10)
         posts = [ruuvi_post(int(time.time()), 7 + n, 24.3)["payloads"] for n in range(3)]
         connection.request("POST", "/", json.dumps(posts[0]), {"Content-Type": "application/json"})
@@ -142,12 +142,12 @@ def test_what_is_posted_to_funnels_stand_in_is_queryable_at_once():
         refused = connection.getresponse()
         assert (refused.status, json.loads(refused.read())) == (400, {"message": "Invalid JSON is send to funnel."})
         connection.close()
-        with socket.create_connection((socket_host, int(socket_port)), timeout=10) as tcp:
+        with socket.create_connection((host, int(tcp_port)), timeout=10) as tcp:
             tcp.sendall(json.dumps(posts[1]).encode())
             assert tcp.recv(100) == b"200"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.settimeout(10)
-            udp.sendto(json.dumps(posts[2]).encode(), (socket_host, int(socket_port)))
+            udp.sendto(json.dumps(posts[2]).encode(), (host, int(udp_port)))
             assert udp.recv(100) == b"200"
         eventually(lambda: len(query(environment, TAG, "--last", "9")) == 3, 30)
         process.send_signal(signal.SIGTERM)

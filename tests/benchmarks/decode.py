@@ -1,0 +1,163 @@
+"""Decoding: advertisement to Reading, against other decoders and against a bare `struct.unpack` to a dict."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from processor.decode import readings
+from tests.benchmarks.measure import Measured, paired, show, verdict
+from tests.benchmarks.messages import MAKERS, Message, messages, vector
+from tests.benchmarks.peers import RSSI, Peer, described, installed
+
+AT = 1_700_000_000_000
+GATEWAY = "C8:25:2D:8E:9C:2C"
+PEER_TARGET = 3.0
+"""Messages per second against the fastest peer's."""
+BARE_TARGET = 1 / 3
+"""Messages per second against a bare unpack's."""
+
+
+class Layout(NamedTuple):
+    """Where a format's integers are: what a bare unpack needs. No scale, no sentinel, no AD structure."""
+
+    at: int
+    codes: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, at: int, codes: str, names: str) -> Layout:
+        return cls(at, codes, tuple(names.split()))
+
+
+_RUUVI = 3 + 4 + 1  # flags; length, type and company; the data format
+_WEATHER = "temperature humidity pressure"
+_AXES = "acceleration_x acceleration_y acceleration_z"
+
+LAYOUTS: dict[str, Layout] = {
+    "ruuvi.3": Layout.of(_RUUVI, ">BBBHhhhH", f"humidity temperature hundredths pressure {_AXES} battery_voltage"),
+    "ruuvi.5": Layout.of(_RUUVI, ">hHHhhhHBH", f"{_WEATHER} {_AXES} power movement_counter sequence"),
+    "ruuvi.6": Layout.of(
+        _RUUVI, ">hHHHHBBBxBB", f"{_WEATHER} pm2_5 co2 voc_index nox_index illuminance sequence flags"
+    ),
+    "ruuvi.e1": Layout.of(
+        _RUUVI,
+        ">hHHHHHHHBBBH3xBHB",
+        f"{_WEATHER} pm1_0 pm2_5 pm4_0 pm10 co2 voc_index nox_index lux_high lux sequence_high sequence flags",
+    ),
+    "bthome.2": Layout.of(3 + 4 + 1, "<xBxBxhxH", "packet_id battery temperature humidity"),
+    "ibeacon": Layout.of(3 + 4 + 2, ">16sHHb", "uuid major minor tx_power"),
+    "eddystone.uid": Layout.of(3 + 4 + 4 + 1, ">b10s6s", "tx_power namespace instance"),
+    "eddystone.tlm": Layout.of(3 + 4 + 4 + 2, ">HhII", "battery_voltage temperature advertisement_count uptime_s"),
+}
+"""Formats whose every message has one layout; a URL has none, and what is encrypted has to be decrypted first."""
+
+
+def run(rounds: int, count: int = 1000) -> None:
+    """Measure every format and print the table."""
+    peers = installed()
+    rows, bare_rows = [], []
+    for kind in MAKERS:
+        told = messages(kind, count)
+        able = [peer for peer in peers if kind in peer.kinds]
+        check(kind, told, able)
+        measured = paired(contenders(kind, told, able), rounds=rounds)
+        rows.append(_peer_row(kind, measured, count, able, peers))
+        if kind in LAYOUTS:
+            bare_rows.append(_bare_row(kind, measured, count))
+    show(
+        "Decode, messages per second and one CPU: ours, and how many times the peers' that is",
+        ("format", "ours", *(peer.name for peer in peers), f"at least {PEER_TARGET:g} times the fastest"),
+        rows,
+    )
+    for peer in peers:
+        print(f"\n{described(peer)}.", end="")
+    print("\nOurs was given the advertisement as bytes, the sensor's address, the time, the gateway and the RSSI.")
+    show(
+        "Decode, µs of CPU per message: ours, and a bare unpack of the integers to a dict (no scale, no sentinel, no AD structure)",
+        ("format", "ours", "struct.unpack", "compiled Struct", "ours, in unpacks/s", "in compiled/s", "a third"),
+        bare_rows,
+    )
+
+
+def contenders(kind: str, told: list[Message], peers: Iterable[Peer]) -> dict[str, Callable[[], object]]:
+    """Return what is timed: each goes through all the messages once."""
+    found: dict[str, Callable[[], object]] = {"ours": ours(told)}
+    for peer in peers:
+        found[peer.name] = _each(peer.decode, [peer.given(message) for message in told])
+    if kind in LAYOUTS:
+        found["struct.unpack"] = unpacked(told, LAYOUTS[kind])
+        found["Struct"] = compiled(told, LAYOUTS[kind])
+    return found
+
+
+def ours(told: list[Message]) -> Callable[[], None]:
+    """Return the work of decoding all messages on the hot path, as the handler calls it."""
+    keys = {message.address: message.key for message in told if message.key is not None}
+
+    def work() -> None:
+        for address, data, _, _ in told:
+            readings(data, address, AT, keys, GATEWAY, RSSI)
+
+    return work
+
+
+def unpacked(told: list[Message], layout: Layout) -> Callable[[], None]:
+    """Return the work of `struct.unpack` to a dict for all messages."""
+    at, codes, names = layout
+    end = at + struct.calcsize(codes)
+
+    def work() -> None:
+        for _, data, _, _ in told:
+            dict(zip(names, struct.unpack(codes, data[at:end])))  # noqa: B905 - the keyword costs a third
+
+    return work
+
+
+def compiled(told: list[Message], layout: Layout) -> Callable[[], None]:
+    """Return the same work with a compiled `struct.Struct`."""
+    at, codes, names = layout
+    unpack = struct.Struct(codes).unpack_from
+
+    def work() -> None:
+        for _, data, _, _ in told:
+            dict(zip(names, unpack(data, at)))  # noqa: B905
+
+    return work
+
+
+def _each(decode: Callable[[Any], Any], given: list[Any]) -> Callable[[], None]:
+    def work() -> None:
+        for each in given:
+            decode(each)
+
+    return work
+
+
+def check(kind: str, told: list[Message], peers: Iterable[Peer]) -> None:
+    """See that everyone decodes the published vector and every message that will be timed."""
+    known = vector(kind)
+    for message in (known, *told):
+        keys = {message.address: message.key} if message.key else {}
+        (reading,) = readings(message.data, message.address, AT, keys)
+        assert reading.values == message.values, f"{kind}: {reading.values}, not {message.values}"
+    for peer in peers:
+        for message in (known, *told):
+            found = peer.values(peer.decode(peer.given(message)))
+            for name, theirs in peer.kinds[kind].items():
+                difference = abs(found[theirs] - float(message.values[name]))
+                assert difference < 0.0051, f"{peer.name}, {kind}: {name} is {found[theirs]}, not {message.values[name]}"
+
+
+def _peer_row(kind: str, measured: Measured, count: int, able: list[Peer], peers: list[Peer]) -> list[str]:
+    times = {peer.name: measured.ratio(peer.name, "ours") for peer in able}
+    shown = [f"{times[peer.name]:.1f} ×" if peer.name in times else "–" for peer in peers]
+    judged = verdict(min(times.values()), least=PEER_TARGET) if times else "–"
+    return [kind, f"{count / measured.seconds('ours'):,.0f}", *shown, judged]
+
+
+def _bare_row(kind: str, measured: Measured, count: int) -> list[str]:
+    micros = [f"{measured.seconds(name) / count * 1e6:.2f}" for name in ("ours", "struct.unpack", "Struct")]
+    shares = [measured.ratio(name, "ours") for name in ("struct.unpack", "Struct")]
+    return [kind, *micros, *(f"{share:.2f}" for share in shares), verdict(shares[0], least=BARE_TARGET)]
