@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 NAMESPACE = "Processor"
+STATUS = Path("/proc/self/status")
 EMF_VALUES = 99
 """A metric in one blob holds at most so many values; at 100 Powertools prints and starts another blob."""
 
@@ -35,11 +36,12 @@ class Memory(NamedTuple):
 def memory() -> Memory:
     """Read the process's own accounting; where there is no /proc (macOS), the peak stands for both."""
     try:
-        status = Path("/proc/self/status").read_bytes()
+        status = STATUS.read_bytes()
     except FileNotFoundError:
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak *= 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
         return Memory(peak, peak)
     return Memory(_kilobytes(status, b"VmRSS:"), _kilobytes(status, b"VmHWM:"))
 

@@ -133,16 +133,16 @@ def _eddystone(payload: bytes) -> bytes:
     return FLAGS + structure(0x03, eddystone.UUID.to_bytes(2, "little")) + service_data(eddystone.UUID, payload)
 
 
-def messages(kind: str, count: int, *, seed: int = 1) -> list[Message]:
-    """Return `count` different advertisements, the sensors taking turns; the same ones for the same seed."""
-    chance = random.Random(f"{kind} {seed}")
+def messages(kind: str, count: int, *, sensors: int = SENSORS) -> list[Message]:
+    """Return `count` different advertisements, the sensors taking turns; the same ones each time."""
+    chance = random.Random(kind)
     measure, encode = MAKERS[kind]
     encrypted = kind.endswith("encrypted")
-    addresses = [chance.randbytes(6).hex(":").upper() for _ in range(SENSORS)]
-    keys = [chance.randbytes(16) if encrypted else None for _ in range(SENSORS)]
+    addresses = [chance.randbytes(6).hex(":").upper() for _ in range(sensors)]
+    keys = [chance.randbytes(16) if encrypted else None for _ in range(sensors)]
     found = []
     for n in range(count):
-        turn, sensor = divmod(n, SENSORS)
+        turn, sensor = divmod(n, sensors)
         address, key, counter = addresses[sensor], keys[sensor], turn + 1  # a peer takes packet id 0 for none
         values = measure(chance, counter)
         found.append(Message(address, encode(values, address, key, counter), values, key))

@@ -1,14 +1,14 @@
 """Writing: readings to DynamoDB, against boto3's ways, on the stub with 4 ms of latency.
 
-Everyone starts from the same Readings. Ours makes cells and groups of them, as the handler does; the others make one
-item of each reading, with the names in full.
+Everyone starts from the same Readings. Ours makes cells of them and groups of the cells, as the handler does; the
+others make an item of each reading, with its quantities' full names, as one would write it down.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from decimal import Decimal
@@ -28,45 +28,179 @@ from tests.benchmarks.stub import Stub, running
 
 TABLE = "processor-readings"
 REGION = "ap-northeast-1"
-CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+CREDENTIALS = Credentials("AKIDEXAMPLE", "SECRETEXAMPLE")
+GATEWAY = "C8:25:2D:8E:9C:2C"
 START = 1_700_000_010_000
-EXPIRES = START // 1000 + 400 * 86400
+RETENTION = 400 * 86400
 THREADS = 16
 BATCH = 25
 """Items that one BatchWriteItem takes."""
 
-OURS, OURS_BOTO = "our writer", "our writer over boto3"
-CLIENT = f"client, batch_write_item, {THREADS} threads"
-TABLE_WRITER = "Table.batch_writer(), a loop"
-SINGLE = f"client, put_item, {THREADS} threads"
+OURS, OVER_BOTO = "our writer", "our writer over boto3"
+BATCHES = f"client, batch_write_item, {THREADS} threads"
+TABLE_LOOP = "Table.batch_writer(), one thread"
+SINGLES = f"client, put_item, {THREADS} threads"
 
 TARGETS = {1: 0.75, 8: 0.15, 10: 0.15}
-"""By readings a device in the batch: CPU per reading, of the 16-thread client's."""
+"""By readings a device in the batch: CPU per reading, as a share of the 16-thread client's."""
 
 Write = Callable[[list[Reading]], object]
 
 
 def run(rounds: int, count: int = 1000) -> None:
-    """Measure each number of readings a device and print the tables."""
-    with running() as stub:
+    """Measure each number of readings a device, and print the tables."""
+    with running() as stub, contenders(stub.url) as writers:
         for each, target in TARGETS.items():
             told = fleet(count // each, each)
-            with contenders(stub) as writers:
-                check(stub, writers, told)
-                measured = paired(
-                    {name: _of(write, told) for name, write in writers.items()}, rounds=rounds
-                )
-            _show(measured, len(told), each, target)
+            check(stub, writers, told)
+            measured = paired({name: _work(write, told) for name, write in writers.items()}, rounds=rounds)
+            show(
+                f"Writer, {len(told)} readings, {each} a device: CPU per reading",
+                ("", "µs", "of the client's", "at most"),
+                (_row(name, measured, len(told), target) for name in writers),
+            )
 
 
 def fleet(devices: int, each: int) -> list[Reading]:
-    """Return `each` readings of every device within one slot, shuffled: randomised partition keys leave no order."""
+    """Return `each` readings of every device, all in one slot, in no order: so do randomised partition keys."""
+    chance = random.Random(1)
     found = []
-    told = messages("ruuvi.5", devices * each)
-    for n, message in enumerate(told):
-        turn, device = divmod(n, devices)
-        at = START // SLOT_MS * SLOT_MS + turn * SLOT_MS // each + device % 1000
-        address = f"C0:FF:EE:00:{device >> 8:02X}:{device & 255:02X}"
-        found += readings(message.data, address, min(at, START + SLOT_MS - 1), {}, "C8:25:2D:8E:9C:2C", -60)
-    random.Random(1).shuffle(found)
+    for n, message in enumerate(messages("ruuvi.5", devices * each, sensors=devices)):
+        at = START + n // devices * 1400 + chance.randrange(1000)
+        found += readings(message.data, message.address, at, {}, GATEWAY, -60)
+    chance.shuffle(found)
     return found
+
+
+@contextmanager
+def contenders(url: str) -> Iterator[dict[str, Write]]:
+    """Make the clients, and yield what writes a list of readings to its end."""
+    with ExitStack() as stack:
+
+        def writer(implementation: str) -> Write:
+            client = connect(region=REGION, endpoint=url, implementation=implementation, credentials=CREDENTIALS)
+            stack.callback(client.close)
+            ours = Writer(client, TABLE, threads=THREADS)
+            stack.callback(ours.close)
+            return lambda told: ours.write(groups(told), deadline=time.monotonic() + 600)
+
+        settings = {
+            "region_name": REGION,
+            "endpoint_url": url,
+            "aws_access_key_id": CREDENTIALS.access_key,
+            "aws_secret_access_key": CREDENTIALS.secret_key,
+            # The only setting changed: of ten connections, the default, six threads would drop theirs each time.
+            "config": Config(max_pool_connections=THREADS),
+        }
+        client = boto3.client("dynamodb", **settings)
+        stack.callback(client.close)
+        table = boto3.resource("dynamodb", **settings).Table(TABLE)
+        stack.callback(table.meta.client.close)
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        yield {
+            OURS: writer("wire"),
+            BATCHES: lambda told: batches(client, pool, told),
+            TABLE_LOOP: lambda told: table_loop(table, told),
+            OVER_BOTO: writer("boto3"),
+            SINGLES: lambda told: singles(client, pool, told),
+        }
+
+
+def groups(told: list[Reading]) -> list[Group]:
+    """Group readings by device and slot, as the handler does."""
+    found: dict[tuple[str, int], Group] = {}
+    for reading in told:
+        at = reading.at or 0
+        start = slot_of(at)
+        group = found.get((reading.device, start))
+        if group is None:
+            group = found[reading.device, start] = Group(reading.device, start, start + SLOT_SECONDS + RETENTION)
+        offset = at - start * 1000
+        group.cells[cell_name(reading, offset)] = cell_value(reading, offset)
+        if reading.gateway is not None:
+            group.gateways.setdefault(reading.gateway, reading.rssi)
+    return list(found.values())
+
+
+def item(reading: Reading) -> dict[str, dict[str, str]]:
+    """Return a reading as an item for boto3's client."""
+    return {
+        "device": {"S": reading.device},
+        "timestamp": {"N": str(reading.at)},
+        "gateway": {"S": str(reading.gateway)},
+        "rssi": {"N": str(reading.rssi)},
+        **{name: {"N": str(value)} for name, value in reading.values.items()},
+    }
+
+
+def document(reading: Reading) -> dict[str, Any]:
+    """Return the same item for boto3's Table, which takes decimals."""
+    return {
+        "device": reading.device,
+        "timestamp": reading.at,
+        "gateway": reading.gateway,
+        "rssi": reading.rssi,
+        **{name: Decimal(str(value)) for name, value in reading.values.items()},
+    }
+
+
+def batches(client: Any, pool: ThreadPoolExecutor, told: list[Reading]) -> None:
+    """Write with BatchWriteItem, 25 items a call, in parallel."""
+
+    def write(start: int) -> None:
+        requests = [{"PutRequest": {"Item": item(reading)}} for reading in told[start : start + BATCH]]
+        assert not client.batch_write_item(RequestItems={TABLE: requests})["UnprocessedItems"]
+
+    list(pool.map(write, range(0, len(told), BATCH)))
+
+
+def singles(client: Any, pool: ThreadPoolExecutor, told: list[Reading]) -> None:
+    """Write with PutItem, an item a call, in parallel."""
+    list(pool.map(lambda reading: client.put_item(TableName=TABLE, Item=item(reading)), told))
+
+
+def table_loop(table: Any, told: list[Reading]) -> None:
+    """Write with Table.batch_writer(), as its documentation shows."""
+    with table.batch_writer() as batch:
+        for reading in told:
+            batch.put_item(Item=document(reading))
+
+
+def check(stub: Stub, writers: Mapping[str, Write], told: list[Reading]) -> None:
+    """See that everyone writes the values of the published vector, and every reading in the calls expected."""
+    known = vector("ruuvi.5")
+    (reading,) = readings(known.data, known.address, START, {}, GATEWAY, -60)
+    (group,) = groups([reading])
+    key = {"device": {"S": group.device}, "slot": {"N": str(group.slot)}}
+    (ours,) = slot(key | group.cells).cells.values()
+    assert ours.values == known.values
+    theirs, full = item(reading), document(reading)
+    for name, value in known.values.items():
+        assert theirs[name] == {"N": str(value)}
+        assert full[name] == Decimal(str(value))
+    calls = -(-len(told) // BATCH)
+    expected = {
+        OURS: ("UpdateItem", len(groups(told)), len(groups(told))),
+        OVER_BOTO: ("UpdateItem", len(groups(told)), len(groups(told))),
+        BATCHES: ("BatchWriteItem", calls, len(told)),
+        TABLE_LOOP: ("BatchWriteItem", calls, len(told)),
+        SINGLES: ("PutItem", len(told), len(told)),
+    }
+    assert sum(len(group.cells) for group in groups(told)) == len(told)
+    for name, write in writers.items():
+        before = stub.counts()
+        write(told)
+        after = stub.counts()
+        operation = expected[name][0]
+        made = after["operations"][operation] - before["operations"].get(operation, 0)
+        assert (operation, made, after["items"] - before["items"]) == expected[name], f"{name}: {after}"
+
+
+def _work(write: Write, told: list[Reading]) -> Callable[[], object]:
+    return lambda: write(told)
+
+
+def _row(name: str, measured: Measured, count: int, target: float) -> list[str]:
+    share = measured.ratio(name, BATCHES)
+    judged = verdict(share, most=target) if name == OURS else "–"
+    return [name, f"{measured.seconds(name) / count * 1e6:.1f}", f"{share:.2f}", judged]

@@ -205,6 +205,21 @@ def test_a_stream_that_cannot_be_listed_for_a_while_is_only_delayed(kinesis):
     assert seen == ["a"]
 
 
+def test_with_latest_what_is_put_once_start_has_returned_is_not_missed(kinesis):
+    put(kinesis, "old")
+    opened_by = []
+    kinesis.fault = lambda operation, arguments: (
+        opened_by.append(threading.current_thread()) if operation == "GetShardIterator" else None
+    )
+    seen = []
+    settings = MappingSettings(starting_position="LATEST", **QUICK)
+    with EventSourceMapping(kinesis, kinesis.arn, lambda event: seen.extend(texts_of(event)), settings) as mapping:
+        put(kinesis, "new")
+        mapping.drain(30)
+    assert seen == ["new"]
+    assert opened_by == [threading.current_thread()] * 2
+
+
 def test_a_mapping_starts_once_and_is_either_stepped_or_started(kinesis):
     mapping = EventSourceMapping(kinesis, kinesis.arn, lambda event: None)
     with mapping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import socketserver
 import ssl
@@ -28,9 +29,9 @@ from processor.errors import StoreError, TransientError
 from processor.store.boto import Boto
 from processor.store.credentials import Credentials
 from processor.store.retries import Retries
-from processor.store.wire import Wire
+from processor.store.wire import Wire, connect
 
-PATIENCE = 20  # seconds after which a script gives up; nothing waits for it unless a test fails
+PATIENCE = 20  # seconds after which the server gives up on a client: no test takes that long unless it fails
 GIVEN = Credentials("AKID", "secret", "token")
 BOTH = pytest.mark.parametrize("implementation", ["wire", "boto3"])
 
@@ -89,8 +90,11 @@ class Server(socketserver.ThreadingTCPServer):
         self.open = set()
         self.ended = threading.Semaphore(0)
         """Released as each connection ends."""
+        self.waited = False
+        """Set when a client neither asked nor left for as long as PATIENCE: it waited for more of an answer."""
         self.greeting = b""
         """Instead of the script: send this to whoever connects, and close."""
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self.thread.start()
 
@@ -121,6 +125,8 @@ class Handler(socketserver.BaseRequestHandler):
             with self.request.makefile("rb") as lines:
                 while self.answer(lines):
                     pass
+        except TimeoutError:
+            self.server.waited = True
         except OSError:  # the client may leave whenever it likes
             pass
         finally:
@@ -151,13 +157,13 @@ class Handler(socketserver.BaseRequestHandler):
 @pytest.fixture
 def play():
     """Start a server with a script and a client of it; returns both and the list of the client's pauses."""
-    stops = []
+    servers, clients = [], []
 
     def start(
         *script, implementation="wire", attempts=4, tls=None, scheme="http", path="", timeout=PATIENCE + 10, **options
     ):
         server = Server(script, tls)
-        stops.append(server.stop)
+        servers.append(server)
         pauses = []
         retries = Retries(attempts=attempts, sleep=pauses.append)
         common = {
@@ -170,12 +176,15 @@ def play():
             client = Wire(**{"credentials": lambda: GIVEN, **common, **options})
         else:
             client = Boto(credentials=GIVEN, **common, **options)
-        stops.append(client.close)
+        clients.append(client)
         return client, server, pauses
 
     yield start
-    for stop in reversed(stops):
-        stop()
+    for client in clients:
+        client.close()
+    for server in servers:
+        server.stop()
+    assert not any(server.waited for server in servers)
 
 
 def update(client, **options):
@@ -217,7 +226,7 @@ def test_a_failed_condition_is_not_tried_again(play, implementation):
     "fault",
     [
         close,
-        then_close(b"HTTP/1.1 200"),
+        then_close(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\n"),
         then_close(reply(b'{"Attributes":{}}')[:-5]),
         then_close(b"HTTP/1.1 200 OK\r\nContent-Type: json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}"),
         reply().replace(b"x-amz-crc32: ", b"x-amz-crc32: 1"),
@@ -386,6 +395,14 @@ def test_a_deadline_shortens_a_kept_connections_timeout_for_its_own_call_only(pl
     assert (len(server.requests), server.connections) == (3, 1)
 
 
+def test_no_wait_on_a_socket_starts_after_its_limit(play):
+    client, server, _ = play(OK)
+    update(client)
+    with pytest.raises(TimeoutError, match="used up"):
+        client._pool.exchange(b"", monotonic() - 1)
+    assert len(server.requests) == 1
+
+
 @BOTH
 def test_a_passed_deadline_sends_nothing(play, implementation):
     client, server, _ = play(OK, implementation=implementation)
@@ -450,6 +467,37 @@ def test_a_clock_that_stays_wrong_is_put_right_only_once_a_call(play):
     with pytest.raises(TransientError, match="RequestTimeTooSkewed"):
         update(client)
     assert len(server.requests) == 2
+
+
+def connected(server, implementation):
+    return connect(region="eu-west-1", endpoint=server.url, implementation=implementation, retries=Retries(attempts=1))
+
+
+@BOTH
+def test_without_given_credentials_botocores_chain_finds_them(play, implementation, monkeypatch):
+    for name, value in zip(("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"), GIVEN, strict=True):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    _, server, _ = play(OK)
+    client = connected(server, implementation)
+    update(client)
+    client.close()
+    assert server.requests[0].headers["x-amz-security-token"] == GIVEN.token
+    assert f"Credential={GIVEN.access_key}/" in server.requests[0].headers["authorization"]
+
+
+@BOTH
+def test_without_any_credentials_nothing_is_sent_and_the_error_says_so(play, implementation, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    _, server, _ = play(OK)
+    client = connected(server, implementation)
+    with pytest.raises(TransientError, match=r"NoCredentials.*credentials"):
+        update(client)
+    client.close()
+    assert server.requests == []
 
 
 class Rotating:

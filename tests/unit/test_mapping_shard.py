@@ -288,7 +288,7 @@ def test_with_both_switched_on_a_report_of_the_first_record_halves_the_batch():
 
 
 def test_a_throttle_is_no_invocation_uses_up_no_retry_and_bisects_nothing():
-    queue = queue_of(2, bisect_batch_on_function_error=True, maximum_retry_attempts=0)
+    queue = queue_of(2, bisect_batch_on_function_error=True, maximum_retry_attempts=1)
     now = 0.0
     for _ in range(5):
         now = max(now, queue.due(0))
@@ -297,6 +297,7 @@ def test_a_throttle_is_no_invocation_uses_up_no_retry_and_bisects_nothing():
         queue.complete(batch, THROTTLED, now)
     assert queue.counts.throttles == 5
     assert (queue.counts.invocations, queue.counts.retries, queue.counts.bisects) == (0, 0, 0)
+    assert queue.take(0, queue.due(0)).retries == 0
 
 
 # Age

@@ -48,11 +48,21 @@ class Botocore:
 
 def test_a_chain_is_walked_once_by_many_threads_and_again_once_it_went_stale():
     botocore = Botocore(GIVEN, Credentials("AKID2", "secret2", "token2"))
-    chain = Chain(botocore)
-    assert chain() == GIVEN
+    entered = threading.Semaphore(0)
+
+    def load():
+        for _ in range(8):  # walk only when every thread is on its way
+            entered.acquire()
+        return botocore()
+
+    chain = Chain(load)
 
     def together(work):
-        threads = [threading.Thread(target=work) for _ in range(8)]
+        def enter():
+            entered.release()
+            work()
+
+        threads = [threading.Thread(target=enter) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -60,6 +70,7 @@ def test_a_chain_is_walked_once_by_many_threads_and_again_once_it_went_stale():
 
     together(chain)
     assert botocore.walks == 1
+    assert chain() == GIVEN
     together(lambda: chain.refresh(GIVEN))
     assert botocore.walks == 2
     assert chain() == Credentials("AKID2", "secret2", "token2")

@@ -1,0 +1,121 @@
+"""The commands that need no AWS: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from processor.cli import main
+from processor.cli.read import _csv
+from processor.cli.times import When, iso
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+RAWV2 = "0201061BFF99040512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F"
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(main, arguments, input=stdin)
+
+
+def objects(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_decode_shows_names_values_and_units():
+    done = run("decode", RAWV2)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("ruuvi.5  CB:B8:33:4C:88:4F  identity 205.")
+    assert "temperature       24.3 °C" in done.stdout
+
+
+def test_decode_as_json_gives_format_address_values_and_identity():
+    (found,) = objects(run("decode", "--json", RAWV2))
+    assert sorted(found) == ["address", "format", "identity", "values"]
+    assert found["values"]["pressure"] == 100044
+
+
+@pytest.mark.parametrize("vector", json.loads((VECTORS / "ruuvi.json").read_text())["vectors"],
+                         ids=lambda v: f"{v['format']}-{v['case']}")  # fmt: skip
+def test_decode_gives_ruuvis_vectors_from_bare_manufacturer_data(vector):
+    (found,) = objects(run("decode", "--json", "--company", "0x0499", vector["hex"].replace("XX", "5A")))
+    mac = vector["values"].pop("mac", None)
+    assert found["values"] == vector["values"]
+    assert mac is None or found["address"] == mac
+
+
+def test_decode_takes_a_key_for_encrypted_service_data():
+    vector = json.loads((VECTORS / "bthome.json").read_text())["vectors"][-1]
+    arguments = ("decode", "--json", "--service", "fcd2", "--address", vector["mac"], vector["hex"])
+    (found,) = objects(run(*arguments, "--key", vector["key"]))
+    assert found["values"] == vector["values"]
+    without = run(*arguments)
+    assert without.exit_code == 1
+    assert objects(without)[0]["reason"] == "key_missing"
+    assert "key" in objects(run(*arguments, "--key", "00" * 16))[0]["error"]
+
+
+def test_decode_takes_several_and_standard_input_and_fails_at_the_end():
+    done = run("decode", "--json", stdin=f"{RAWV2}\n\n0201\nzz\n03FF0000\n{RAWV2.lower()}\n")
+    first, cut, hexadecimal, unknown, last = objects(done)
+    assert first == last
+    assert "byte 0" in cut["error"]
+    assert "hex" in hexadecimal["reason"]
+    assert unknown == {"format": None}
+    assert done.exit_code == 1
+    assert len(objects(run("decode", "--json", RAWV2, RAWV2))) == 2
+
+
+def test_decode_without_an_address_still_shows_the_values():
+    (found,) = objects(run("decode", "--json", "--service", "FCD2", "4002C40903BF13"))
+    assert found["address"] is None
+    assert found["values"] == {"temperature": 25.0, "humidity": 50.55}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--service", "FCD2", "--company", "0499", "00"), "exclude each other"),
+        (("--service", "hello", "00"), "hexadecimal"),
+        (("--company", "12345", "00"), "hexadecimal"),
+        (("--key", "00" * 16, "00"), "--address"),
+        (("--address", "CBB8334C884F", "--key", "00", "00"), "32 hexadecimal digits"),
+    ],
+)
+def test_decode_says_what_its_options_take(arguments, message):
+    done = run("decode", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_an_address_that_is_none_is_a_clear_error():
+    done = run("decode", "--address", "nobody", RAWV2)
+    assert done.exit_code == 1
+    assert "12 hexadecimal digits" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2026-11-20T19:00:00Z", 1_795_201_200_000),
+        ("2026-11-20T19:00", 1_795_201_200_000),
+        ("2026-11-20T20:00:00.250+01:00", 1_795_201_200_250),
+        ("2026-11-20", 1_795_132_800_000),
+    ],
+)
+def test_times_are_iso_8601_in_utc_unless_they_say_otherwise(text, at):
+    assert When().convert(text, None, None) == at
+
+
+def test_offsets_count_from_now(monkeypatch):
+    monkeypatch.setattr("processor.cli.times.time.time", lambda: 1_000_000.0)
+    assert When().convert("-2h", None, None) == (1_000_000 - 7200) * 1000
+    assert When().convert("-1.5d", None, None) == (1_000_000 - 129_600) * 1000
+    assert When().convert("now", None, None) == 1_000_000_000
+    assert iso(1_000_000_000) == "1970-01-12T13:46:40.000Z"
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_quoted_in_csv():
+    assert _csv([{"text": "=1+1", "t": -3.5}], ["text", "t"]) == "text,t\n'=1+1,-3.5\n"
