@@ -77,7 +77,9 @@ def run(
         verdict = system.check()
         lines, passed = summary(system, verdict, fleet)
         progress.finish(lines)
-        if keep:
+        if not keep:
+            click.echo("Next       processor run --keep goes on serving: query it, post to it; processor run --help")
+        else:
             passed = _keep(system, funnel_host, funnel_port, funnel_socket_port, progress) and passed
     if not passed:
         raise SystemExit(1)

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/stub.py --latency-ms 4
 
-prints its port and serves 127.0.0.1 until it is terminated (or, with --leashed, until its standard input ends, so that it
-cannot outlive whoever started it). It keeps nothing and checks nothing but that a request is signed: what it
-measures is the client. GET /counts answers what came in, bytes being those of the POST bodies and items those that the
-calls would write or delete: `{"calls": 2, "bytes": 512, "items": 26, "connections": 1, "operations": {"UpdateItem": 1, …}}`.
+prints its port and serves 127.0.0.1 until it is terminated (or, with --leashed, until its standard input ends, so that
+it cannot outlive whoever started it). It keeps nothing and checks nothing but that a request is signed: what it
+measures is the client. GET /counts answers what came in, bytes being those of the POST bodies and items those that the calls
+would write or delete: `{"calls": 1, "bytes": 512, "items": 1, "connections": 1, "operations": {"UpdateItem": 1}}`.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def running(latency_ms: float = 4) -> Iterator[Stub]:
     """Run this file in a process of its own, so that its CPU time is not the client's."""
     command = [sys.executable, __file__, "--latency-ms", str(latency_ms), "--leashed"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin and child.stdout
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             yield Stub(f"http://127.0.0.1:{int(child.stdout.readline())}")
         finally:

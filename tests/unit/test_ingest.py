@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.decode.advertisement import manufacturer_data
+from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.aggregation import aggregate
-from processor.decode.formats import ruuvi
+from processor.decode.formats import bthome, ruuvi
 from processor.errors import InvalidWrite, TransientError
 from processor.ingest import Ingest, Limits, ages
 from processor.quarantine import Quarantine
@@ -150,6 +150,10 @@ BAD = {
     "wrong utf-8": (b'{"payloads":"\xff\xfe"}', None),
     "empty": (b"", None),
     "nan": (b'{"payloads":[{"address":"CBB8334C884F","rssi":NaN,"data":"00"}]}', None),
+    "keys twice": (b'{"payloads":[{"address":"CBB8334C884F","data":"00","data":"01"}]}', None),
+    "neither base64 nor json": (funnel("AAA*"), None),
+    "base64 of nothing known": (funnel("qqqqqqqq"), None),
+    "nested too deeply": (b'{"payloads":' + b"[" * 3000 + b"]" * 3000 + b"}", None),
     "truncated record": (listed(rawv2())[:-20], None),
     "truncated advertisement": (listed(rawv2()[:-1]), 0),
     "not hexadecimal": (listed(b"", data="zz"), 0),
@@ -194,6 +198,22 @@ def test_unknown_formats_and_sentinels_are_ignored_by_kind_and_shown_on_request(
     assert run.blob["Ignored"] == {"no_value": 1, "unknown_format": 2}
     (log,) = (line for line in run.lines() if line.get("message") == "batch")
     assert log["samples"] == [f"{DEVICE} {nothing.hex()}"]
+
+
+def test_an_encrypted_sensor_without_a_key_is_ignored_and_one_with_a_wrong_key_is_rejected(
+    handler, context, kinesis_event
+):
+    key = bytes(range(16))
+    values = {"packet_id": 1, "temperature": 21.5}
+    sent = [
+        listed(service_data(bthome.UUID, bthome.encode(values, key=key, address=each, counter=1)), device=each)
+        for each in ("AA:00:00:00:00:01", "AA:00:00:00:00:02", "AA:00:00:00:00:03")
+    ]
+    run = handler(keys={"AA:00:00:00:00:01": key, "AA:00:00:00:00:02": bytes(16)})
+    run.ingest.handle(kinesis_event(*sent), context)
+    count(run.ledger, received=3, stored=1, rejected=1, ignored=1)
+    assert run.blob["Ignored"] == {"no_key": 1}
+    assert run.blob["Reasons"] == {"key": 1}
 
 
 def test_format_6_is_ignored_where_the_same_sensor_sent_e1(handler, context, kinesis_event):

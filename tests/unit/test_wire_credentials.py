@@ -48,18 +48,19 @@ class Botocore:
 
 def test_a_chain_is_walked_once_by_many_threads_and_again_once_it_went_stale():
     botocore = Botocore(GIVEN, Credentials("AKID2", "secret2", "token2"))
-    entered = threading.Semaphore(0)
+    entered, all_entered = [], threading.Event()
 
     def load():
-        for _ in range(8):  # walk only when every thread is on its way
-            entered.acquire()
+        assert all_entered.wait(20)  # walk only when every thread is on its way
         return botocore()
 
     chain = Chain(load)
 
     def together(work):
         def enter():
-            entered.release()
+            entered.append(work)
+            if len(entered) >= 8:
+                all_entered.set()
             work()
 
         threads = [threading.Thread(target=enter) for _ in range(8)]
