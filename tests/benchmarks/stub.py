@@ -4,8 +4,8 @@
 
 prints its port and serves 127.0.0.1 until it is terminated (or, with --leashed, until its standard input ends, so that
 it cannot outlive whoever started it). It keeps nothing and checks nothing but that a request is signed: what it
-measures is the client. GET /counts answers what came in, bytes being those of the POST bodies and items those that the calls
-would write or delete: `{"calls": 1, "bytes": 512, "items": 1, "connections": 1, "operations": {"UpdateItem": 1}}`.
+measures is the client. GET /counts answers what came in, bytes being those of the POST bodies and items those that the
+calls would write or delete: `{"calls": 1, "bytes": 99, "items": 1, "connections": 1, "operations": {"UpdateItem": 1}}`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from processor.local.aws import EmbeddedAws
 class Proxy:
     """Forwards HTTP requests one by one; `fault(operation, body, forward)` may do otherwise.
 
-    `forward()` sends the request on and returns the whole answer; `fault` returns the answer to give, or None to hang up.
+    `forward()` sends the request on and returns the whole answer; `fault` returns the answer to give, or None to
+    hang up.
     """
 
     def __init__(self, host, port, fault):

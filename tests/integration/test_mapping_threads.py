@@ -102,6 +102,17 @@ def test_stop_lets_the_running_invocation_finish_and_keeps_its_checkpoint(kinesi
     assert seen == ["b", "c"]
 
 
+def test_stop_waits_for_no_interval(kinesis, monkeypatch):
+    monkeypatch.setattr("processor.local.mapping.DISCOVER_SECONDS", 3600)
+    mapping = EventSourceMapping(kinesis, kinesis.arn, lambda event: None, MappingSettings(batching_window_seconds=300))
+    mapping.start()
+    put(kinesis, "waits for its window")
+    stopper = threading.Thread(target=mapping.stop, daemon=True)
+    stopper.start()
+    stopper.join(30)
+    assert not stopper.is_alive()
+
+
 def test_a_drain_that_takes_too_long_says_how_far_each_shard_is(kinesis):
     put(kinesis, "a", key="k")
 

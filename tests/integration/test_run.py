@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_a_capture_of_ruuvi_gateway_posts_is_queried_back_value_by_value(tmp_pat
         assert len(children) >= 2  # the embedded AWS and a worker
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), 10)
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 10)
 
 
 def test_what_is_posted_to_funnels_stand_in_is_queryable_at_once():

@@ -265,8 +265,10 @@ def test_closing_sends_what_is_queued_and_ends_the_thread(stream, taken):
 def test_closing_does_not_wait_for_a_stream_that_refuses_everything(stream):
     outbox = Outbox(stream, "processor")
     stream.refuse = lambda entry: True
+    stream.fail = lambda: outbox._closing.wait(30)
     future = outbox.put("k", b"a")
     outbox.close()
+    assert stream.calls == [[b"a"]]
     with pytest.raises(LocalError):
         future.result(0)
 

@@ -307,6 +307,15 @@ def test_a_reshard_while_it_runs_loses_nothing_and_keeps_each_keys_order(clock, 
     assert ended == {f"shardId-00000000000{n}" for n in (0, 1, 3)}
 
 
+def test_children_do_not_wait_for_the_next_regular_listing(kinesis, function, mapping_of, run):
+    mapping = mapping_of()
+    run(mapping, 1.1)
+    kinesis.split_shard(ShardToSplit="shardId-000000000000")
+    put(kinesis, "a")
+    run(mapping, 0.5)
+    assert function.texts == ["a"]
+
+
 @pytest.mark.parametrize("slow", ["shardId-000000000000", "shardId-000000000001"])
 def test_a_merged_shard_waits_for_both_of_its_parents(clock, function, mapping_of, run, slow):
     kinesis = MemoryKinesis(2, clock=clock)

@@ -31,7 +31,8 @@ def test_every_variable_is_read():
             "RETENTION_DAYS": "7",
             "EXPIRES_FROM": "arrival",
             "FUTURE_SECONDS": "0",
-            "BINDKEYS": "5448e68f80a5=231d39c1d7cc1ab1aee224cd096db932, A4:C1:38:02:83:F4=e9ea895fac7cca6d30532432a516f3a8",
+            "BINDKEYS": "5448e68f80a5=231d39c1d7cc1ab1aee224cd096db932, "
+            "A4:C1:38:02:83:F4=e9ea895fac7cca6d30532432a516f3a8",
             "IGNORED_SAMPLES": "3",
             "DYNAMODB_CLIENT": "boto3",
             "WRITER_THREADS": "4",
