@@ -1,0 +1,81 @@
+"""The simulated fleet: the same seed gives the same bytes, and what it says of itself is what decodes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from processor.ingest import Limits
+from processor.local.check import Expected
+from processor.local.fleet import MIX, MODELS, Fleet, Gateway
+
+START = 1_790_000_000_000
+
+
+def fleet(**changes):
+    options = {"devices": 40, "gateways": 5, "rate": 40, "seed": 3, "start": START, "malformed": 0.05} | changes
+    return Fleet(**options)
+
+
+def expected(which, sent):
+    """What the records must become, had each arrived when it was sent."""
+    records = [
+        {
+            "Data": record.data,
+            "SequenceNumber": str(n),
+            "ShardId": "shardId-000000000000",
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp((START + record.at) / 1000, UTC),
+        }
+        for n, record in enumerate(sent)
+    ]
+    return Expected.of(records, Limits(86_400), which.keys)
+
+
+def test_the_same_seed_and_start_give_the_same_bytes_and_another_seed_others():
+    one, same, other = (list(fleet(seed=seed).records(duration_ms=20_000)) for seed in (3, 3, 4))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_the_fleet_counts_is_what_decodes(seed):
+    which = fleet(seed=seed)
+    found = expected(which, list(which.records(duration_ms=30_000)))
+    assert found.records == which.truth.records
+    assert found.advertisements == which.truth.advertisements
+    assert found.rejected.total() == which.truth.malformed > 0
+    assert found.ignored.total() - found.ignored["superseded"] == which.truth.ignored > 0
+    assert {device for device, _, _ in found.cells} == {device for device, _ in which.truth.readings}
+    assert found.copies > 0
+
+
+def test_every_model_and_every_gateway_family_takes_part():
+    which = fleet()
+    list(which.records(duration_ms=30_000))
+    assert set(MIX) == set(MODELS)
+    assert {sensor.model for sensor in which.sensors} == set(MODELS)
+    assert set(which.truth.families) == set(Gateway.FAMILIES)
+
+
+def test_every_copy_of_a_counted_measurement_is_within_the_skew():
+    """The gateways' clocks are 20 s apart either way, but they tell their send time: the difference cancels out."""
+    which = fleet(malformed=0)
+    times = {}
+    for device, slot, name in expected(which, list(which.records(duration_ms=30_000))).cells:
+        if name.startswith("c"):
+            times.setdefault((device, name), []).append(slot)
+    assert len(times) > 100
+    assert max(max(slots) - min(slots) for slots in times.values()) <= 15
+
+
+def test_so_many_measurements_are_taken_and_what_gateways_hold_is_sent_at_the_end():
+    which = fleet(malformed=0)
+    sent = list(which.records(measurements=100))
+    assert 60 <= len(which.truth.readings) <= 100  # a tenth of the advertisements is heard by nobody, some are ignored
+    assert sent[-1].at == max(record.at for record in sent)
+    assert all(not gateway.heard for gateway in which.gateways)
+
+
+def test_records_come_in_the_order_of_their_times():
+    times = [record.at for record in fleet().records(duration_ms=20_000)]
+    assert times == sorted(times)

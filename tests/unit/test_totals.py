@@ -1,0 +1,47 @@
+"""The local run's ledger: EMF blobs added up, troubles kept."""
+
+from __future__ import annotations
+
+import json
+
+from processor.local.totals import KEPT_LINES, Totals
+
+
+def blob(**changes):
+    return json.dumps(
+        {
+            "_aws": {}, "Records": 4, "Ledger": {"received": 5, "stored": 5}, "Reasons": {"json": 1}, "Ignored": {},
+            "WriteCalls": 2, "WriteUnits": 3.0, "ColdStart": True, "MemoryPeakMB": 60.5, "BatchDuration": [12.5],
+            "RecordAge": [100.0, 300.0], **changes,
+        }
+    )  # fmt: skip
+
+
+def test_blobs_add_up():
+    totals = Totals()
+    totals.line(blob())
+    totals.line(blob(MemoryPeakMB=70, ColdStart=False))
+    assert (totals.batches, totals.records, totals.write_calls, totals.write_units) == (2, 8, 4, 6.0)
+    assert totals.ledger == {"received": 10, "stored": 10}
+    assert totals.reasons == {"json": 2}
+    assert totals.cold_starts == 1
+    assert totals.memory_mb == 70
+    assert totals.troubles == []
+
+
+def test_percentiles_weigh_each_age_by_the_records_it_stands_for():
+    totals = Totals()
+    assert totals.age(0.5) == 0
+    totals.line(blob(Records=98, RecordAge=[10.0]))
+    totals.line(blob(Records=2, RecordAge=[900.0, 1000.0]))
+    assert [totals.age(share) for share in (0.5, 0.98, 0.99, 1.0)] == [10, 10, 900, 1000]
+
+
+def test_warnings_and_what_is_no_json_are_kept_as_troubles_and_not_without_end():
+    totals = Totals()
+    for line in ('{"level":"INFO","message":"batch"}', '{"level":"WARNING","message":"batch"}', "Traceback", "[1]"):
+        totals.line(line)
+    assert totals.troubles == ['{"level":"WARNING","message":"batch"}', "Traceback", "[1]"]
+    for n in range(1000):
+        totals.line(f"noise {n}")
+    assert len(totals.troubles) == KEPT_LINES
