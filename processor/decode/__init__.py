@@ -56,6 +56,7 @@ def readings(
     keys: Mapping[str, bytes] = NO_KEYS,
     gateway: str | None = None,
     rssi: int | None = None,
+    model: str | None = None,
 ) -> list[Reading]:
     """Decode one advertisement on the hot path: as `decode`, with the address in its one spelling."""
     found: list[Reading] = []
@@ -82,7 +83,7 @@ def readings(
         decoder = decoders.get(data[start + 2] | data[start + 3] << 8)
         if decoder is None:
             continue
-        decoded = decoder(data[start + 4 : after], address, keys)
+        decoded = decoder(data[start + 4 : after], address, keys, data, model)
         if decoded is None:
             continue
         format_name, values, counter, own, plain = decoded

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 from processor.decode.fields import Decoded
 from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
 
-Decoder = Callable[[bytes, "str | None", Mapping[str, bytes]], "Decoded | None"]
-"""(payload, address, keys by address) → what it says, or None where the format is not known.
 
-The payload comes without its company identifier or UUID. Raises DecodeError."""
+class Decoder(Protocol):
+    """Decodes one payload, which comes without its company identifier or UUID."""
+
+    def __call__(
+        self, data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+    ) -> Decoded | None:
+        """Return what the payload says, or None where the format is not known. Raises DecodeError.
+
+        keys: bindkeys by address. whole: all of the advertisement's AD structures, for formats that need another one.
+        model: what is remembered of the sensor from an earlier advertisement, for formats that do not say it each time.
+        """
+
 
 MANUFACTURERS: dict[int, Decoder] = {
     ibeacon.COMPANY: ibeacon.decode,

@@ -146,7 +146,9 @@ _PLAIN = frozenset(byte for byte in range(256) if byte >> 5 == VERSION and not b
 """Device information bytes after which the objects come."""
 
 
-def decode(data: bytes, address: str | None, keys: Mapping[str, bytes]) -> Decoded | None:
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
     """Decode BTHome's service data, after the UUID. None for another version than 2.
 
     Raises KeyMissing for an encrypted payload of a device that has no key in `keys`, DecodeError (`key`) where its

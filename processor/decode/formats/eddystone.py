@@ -88,7 +88,9 @@ FORMATS = (UID, URL, TLM)
 _uid, _url_frame, _tlm = UID.compile(), URL.compile(), TLM.compile()
 
 
-def decode(data: bytes, address: str | None, keys: Mapping[str, bytes]) -> Decoded | None:  # noqa: ARG001
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
     """Decode Eddystone's service data, after the UUID. None for EID, encrypted TLM and frames not known here."""
     if not data:
         raise DecodeError("length", "no frame type byte", where="eddystone", payload=data)

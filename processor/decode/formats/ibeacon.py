@@ -39,6 +39,8 @@ FORMATS = (IBEACON,)
 _decode = IBEACON.compile()
 
 
-def decode(data: bytes, address: str | None, keys: Mapping[str, bytes]) -> Decoded | None:  # noqa: ARG001
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
     """Decode Apple's manufacturer data, after the company identifier. None for all but an iBeacon."""
     return _decode(data, address) if data[:2] == IBEACON.magic else None

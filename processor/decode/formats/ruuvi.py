@@ -91,7 +91,9 @@ FORMATS = (RAWV1, RAWV2, DF6, E1)
 _DECODERS = {table.magic[0]: table.compile() for table in FORMATS}
 
 
-def decode(data: bytes, address: str | None, keys: Mapping[str, bytes]) -> Decoded | None:  # noqa: ARG001
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
     """Decode Ruuvi's manufacturer data, after the company identifier. None for a data format not known here."""
     if not data:
         raise DecodeError("length", "no data format byte", where="ruuvi", payload=data)

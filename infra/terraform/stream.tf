@@ -1,0 +1,12 @@
+# What SORACOM Funnel puts records into, and `ingest` reads from.
+resource "aws_kinesis_stream" "records" {
+  name             = local.prefix
+  shard_count      = var.stream.mode == "PROVISIONED" ? var.stream.shards : null
+  retention_period = var.stream.retention_hours
+  encryption_type  = "KMS"
+  kms_key_id       = coalesce(local.key_arn, "alias/aws/kinesis")
+
+  stream_mode_details {
+    stream_mode = var.stream.mode
+  }
+}
