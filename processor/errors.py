@@ -6,7 +6,9 @@ ProcessorError
 ├── StoreError           DynamoDB refused or could not be reached
 │   ├── InvalidWrite     permanent: DynamoDB calls the request itself invalid
 │   └── TransientError   throttling, 5xx, connection, access, missing table: worth a retry
+├── CacheError           the cache's table failed, and the cache was told to report that
 ├── SettingsError        a setting is missing or makes no sense
+├── DeployError          a function cannot be packaged or deployed; nothing was changed that it does not name
 └── LocalError           the embedded AWS or one of its workers did not do its part
 """
 
@@ -63,8 +65,16 @@ class TransientError(StoreError):
     """Worth another try: throttling, 5xx, a broken connection, access denied, a missing table."""
 
 
+class CacheError(ProcessorError):
+    """The table behind a cache failed: `__cause__` is its StoreError."""
+
+
 class SettingsError(ProcessorError, ValueError):
     """A setting is missing or makes no sense; the message names it and what it takes."""
+
+
+class DeployError(ProcessorError, RuntimeError):
+    """A function's package or deployment failed; the message says what to type."""
 
 
 class LocalError(ProcessorError, RuntimeError):

@@ -12,15 +12,16 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from processor.decode import NO_KEYS, readings
-from processor.decode.formats import SUPERSEDED
-from processor.decode.gateways import Advertisement
+from processor.decode.formats import BETTER, SUPERSEDED, sample_of
+from processor.decode.gateways import ALL, Advertisement, Known
 from processor.decode.record import heard
-from processor.errors import DecodeError, KeyMissing
+from processor.errors import DecodeError, KeyMissing, SettingsError
 from processor.quarantine import Quarantine, Rejection
 from processor.reading import COUNTERS, Reading
 from processor.settings import Settings
@@ -28,10 +29,8 @@ from processor.store.tables import SLOT_SECONDS, cell_name, cell_value, slot_of
 from processor.store.writer import Group, Outcome, Writer
 from processor.telemetry import Telemetry, memory
 
-MARGIN_SECONDS = 2.0
-"""Kept free before the invocation's deadline: for quarantine, the log and the answer."""
-
-BETTER = frozenset(SUPERSEDED.values())
+MARGIN_SECONDS = 6.0
+"""Kept free before the invocation's deadline: for quarantine (two tries of S3), the log and the answer."""
 
 Source = tuple[int, int]
 """Where an advertisement came from: its record's place in the batch, its own place in the record."""
@@ -62,10 +61,13 @@ class Limits(NamedTuple):
 class Batch:
     """One batch being handled: readings grouped for the table, rejections, and the ledger."""
 
-    def __init__(self, records: list[Mapping[str, Any]], limits: Limits, keys: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, records: list[Mapping[str, Any]], limits: Limits, keys: Mapping[str, bytes], known: Known = ALL
+    ) -> None:
         self.records = records
         self.limits = limits
         self.keys = keys
+        self.known = known
         self.groups: dict[tuple[str, int], Group] = {}
         self.sources: dict[tuple[str, int], dict[str, list[Source]]] = {}
         self.rejections: dict[int, list[Rejection]] = {}
@@ -104,7 +106,7 @@ class Batch:
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)
             found: list[tuple[Reading, Source]] = []
             try:
-                advertisements = heard(a2b_base64(kinesis["data"]), arrived)
+                advertisements = heard(a2b_base64(kinesis["data"]), arrived, self.known)
                 self.received += len(advertisements)
                 for index, advertisement in enumerate(advertisements):
                     self._advertisement(advertisement, (place, index), arrived, found, samples)
@@ -114,28 +116,28 @@ class Batch:
             except Base64Error as error:
                 self.received += 1
                 self._reject(place, None, "base64", f"the event's data is not Base64: {error}")
-            better = {(reading.device, reading.format) for reading, _ in found if reading.format in BETTER}
+            better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
             for reading, source in found:
-                if better and (reading.device, SUPERSEDED.get(reading.format)) in better:
+                if better and reading.format in SUPERSEDED and sample_of(reading) in better:
                     self._ignore("superseded")
                 else:
                     self._group(reading, source, arrived)
 
     def _advertisement(
         self,
-        advertisement: Advertisement | DecodeError,
+        advertisement: Advertisement | Reading | DecodeError,
         source: Source,
         arrived: int,
         found: list[tuple[Reading, Source]],
         samples: int,
     ) -> None:
-        """Decode one advertisement into `found`, or count it as rejected or ignored."""
+        """Decode one advertisement (a Reading already is) into `found`, or count it as rejected or ignored."""
         if isinstance(advertisement, DecodeError):
             self._reject(*source, advertisement.reason, str(advertisement))
             return
-        address, rssi, at, data, gateway = advertisement
+        at = advertisement.at or 0
         try:
-            decoded = readings(data, address, at, self.keys, gateway, rssi)
+            decoded = self._readings(advertisement)
         except KeyMissing:
             self._ignore("no_key")
             return
@@ -146,7 +148,7 @@ class Batch:
         if not kept:
             self._ignore("no_value" if decoded else "unknown_format")
             if len(self.samples) < samples:
-                self.samples.append(f"{address} {data.hex()}")
+                self.samples.append(_sample(advertisement))
             return
         earliest, latest = self.limits.allowed(arrived)
         if not earliest <= at <= latest:
@@ -158,6 +160,12 @@ class Batch:
             return
         self.received += len(kept) - 1  # an advertisement with two readings has two outcomes
         found += [(reading, source) for reading in kept]
+
+    def _readings(self, advertisement: Advertisement | Reading) -> list[Reading]:
+        if isinstance(advertisement, Reading):
+            return [advertisement]
+        address, rssi, at, data, gateway = advertisement
+        return readings(data, address, at, self.keys, gateway, rssi)
 
     def _group(self, reading: Reading, source: Source, arrived: int) -> None:
         """Add a reading to its device's and slot's group: the first copy of a cell stays."""
@@ -215,6 +223,22 @@ class Batch:
         self.ignored[kind] += 1
 
 
+def _sample(advertisement: Advertisement | Reading) -> str:
+    if isinstance(advertisement, Reading):
+        return f"{advertisement.device} {advertisement.format}"
+    return f"{advertisement.address} {advertisement.data.hex()}"
+
+
+def known_gateways(settings: Settings) -> Known:
+    """Return what the settings say of the gateways. Raises SettingsError where they, or the file, make no sense."""
+    path = settings.gateway_readings
+    try:
+        table = Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise SettingsError(f"GATEWAY_READINGS: {error}") from None
+    return Known.of(settings.gateway_families, table)
+
+
 def measures(reading: Reading) -> bool:
     """Tell whether a reading says more than its own count."""
     return any(name not in COUNTERS for name in reading.values)
@@ -232,6 +256,7 @@ class Ingest:
         *,
         keys: Mapping[str, bytes] = NO_KEYS,
         samples: int = 0,
+        known: Known = ALL,
     ) -> None:
         self._writer = writer
         self._quarantine = quarantine
@@ -239,12 +264,13 @@ class Ingest:
         self._limits = limits
         self._keys = keys
         self._samples = samples
+        self._known = known
 
     def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Handle one batch of Kinesis records; return the lowest failed sequence number in Lambda's terms."""
         started = time.perf_counter()
         deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
-        batch = Batch(event.get("Records") or [], self._limits, self._keys)
+        batch = Batch(event.get("Records") or [], self._limits, self._keys, self._known)
         batch.decode(self._samples)
         decoded = time.perf_counter()
         outcome = self._writer.write(batch.groups.values(), deadline=deadline)

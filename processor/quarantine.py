@@ -69,16 +69,21 @@ class Quarantine:
                 ContentType="application/x-ndjson",
             )
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield every quarantined record once, oldest day first, with all its rejections."""
+    def entries(self, *, data: bool = True) -> Iterator[dict[str, Any]]:
+        """Yield every quarantined record once, oldest day first, with all its rejections.
+
+        data: with the records' own content, which needs as much memory as all of them have.
+        """
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for line in self._lines():
+            if not data:
+                del line["data"]
             key = (line["shard"], line["sequence_number"])
             known = found.setdefault(key, line)
             if known is not line:
                 indexes = {rejection["index"] for rejection in known["rejected"]}
                 known["rejected"] += [each for each in line["rejected"] if each["index"] not in indexes]
-                known["attempts"] += line["attempts"]
+                known["attempts"] = max(known["attempts"], line["attempts"])
         yield from found.values()
 
     def _lines(self) -> Iterator[dict[str, Any]]:

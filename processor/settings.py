@@ -1,7 +1,7 @@
 """Settings: the only reader of the environment. Read once, at the top, and passed down.
 
 name                    default                what it sets
-AWS_REGION              us-east-1              as every AWS SDK has it (AWS_DEFAULT_REGION too)
+AWS_REGION              the SDK's own chain    as every AWS SDK has it (AWS_DEFAULT_REGION too)
 AWS_ENDPOINT_URL        AWS's own              as every AWS SDK has it (AWS_ENDPOINT_URL_DYNAMODB too)
 AWS_ACCESS_KEY_ID, …    the SDK's own chain    as every AWS SDK has it
 TABLE_PREFIX            processor-             tables are called prefix + noun: processor-readings
@@ -10,6 +10,8 @@ RETENTION_DAYS          400                    how long a reading is kept; older
 EXPIRES_FROM            reading                what RETENTION_DAYS counts from: reading, or arrival (old captures)
 FUTURE_SECONDS          3600                   readings further ahead of their arrival are rejected
 BINDKEYS                none                   keys of encrypted sensors: ADDRESS=32 hex digits, comma-separated
+GATEWAY_FAMILIES        told by shape          family by SIM or account: imsi:29505*=cassia,operator:OP123=moko
+GATEWAY_READINGS        none                   a JSON file: what readings that come decoded mean, before our own table
 IGNORED_SAMPLES         0                      so many ignored advertisements are shown in each batch's log line
 DYNAMODB_CLIENT         wire                   wire (own, fast), or boto3
 WRITER_THREADS          16                     parallel writes
@@ -20,6 +22,7 @@ LOG_LEVEL               INFO                   as Powertools has it (POWERTOOLS_
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self, TypeVar
@@ -29,12 +32,32 @@ from processor.reading import address
 
 T = TypeVar("T", bound=str)
 
+_PATTERN = re.compile(r"imsi:([0-9]{1,15}|[0-9]{0,14}\*)|operator:[A-Za-z0-9]{1,64}")
+
+OWN = (
+    "RETENTION_DAYS",
+    "FUTURE_SECONDS",
+    "BINDKEYS",
+    "GATEWAY_FAMILIES",
+    "GATEWAY_READINGS",
+    "IGNORED_SAMPLES",
+    "DYNAMODB_CLIENT",
+    "WRITER_THREADS",
+    "LOG_LEVEL",
+)
+"""What a user may set for a local run too; the rest of it says where things are, which the run decides."""
+
+
+def own(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return those of the OWN variables that are set."""
+    return {name: environment[name] for name in OWN if name in environment}
+
 
 @dataclass(frozen=True)
 class Settings:
     """What the processor's functions and commands can be told, each with its default."""
 
-    region: str = "us-east-1"
+    region: str = ""
     endpoint: str | None = None
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
@@ -45,6 +68,8 @@ class Settings:
     expires_from: Literal["reading", "arrival"] = "reading"
     future_seconds: int = 3600
     bindkeys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    gateway_families: Mapping[str, str] = field(default_factory=dict)
+    gateway_readings: str = ""
     ignored_samples: int = 0
     dynamodb_client: Literal["wire", "boto3"] = "wire"
     writer_threads: int = 16
@@ -72,6 +97,8 @@ class Settings:
             expires_from=_choice(environment, "EXPIRES_FROM", cls.expires_from, ("reading", "arrival")),
             future_seconds=_integer(environment, "FUTURE_SECONDS", cls.future_seconds, 0),
             bindkeys=_bindkeys(get("BINDKEYS", "")),
+            gateway_families=_families(get("GATEWAY_FAMILIES", "")),
+            gateway_readings=get("GATEWAY_READINGS", cls.gateway_readings),
             ignored_samples=_integer(environment, "IGNORED_SAMPLES", cls.ignored_samples, 0),
             dynamodb_client=_choice(environment, "DYNAMODB_CLIENT", cls.dynamodb_client, ("wire", "boto3")),
             writer_threads=_integer(environment, "WRITER_THREADS", cls.writer_threads, 1),
@@ -101,6 +128,19 @@ def _choice(environment: Mapping[str, str], name: str, default: T, choices: tupl
     if text:
         raise SettingsError(f"{name} is one of {', '.join(choices)}, not {text!r}")
     return default
+
+
+def _families(text: str) -> dict[str, str]:
+    """Return families by pattern; whether there is such a family, the decoder says."""
+    families = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        pattern, _, family = pair.partition("=")
+        if not _PATTERN.fullmatch(pattern) or not family:
+            raise SettingsError(
+                f"GATEWAY_FAMILIES: {pair!r} is none of imsi:DIGITS=FAMILY, imsi:DIGITS*=FAMILY, operator:ID=FAMILY"
+            )
+        families[pattern] = family
+    return families
 
 
 def _bindkeys(text: str) -> dict[str, bytes]:

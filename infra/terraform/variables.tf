@@ -51,8 +51,8 @@ variable "soracom" {
     error_message = "soracom.account_id is an AWS account id: twelve digits."
   }
   validation {
-    condition     = var.soracom == null || can(regex("^[a-zA-Z0-9+=,.@:/-]{16,1224}$", var.soracom.external_id))
-    error_message = "soracom.external_id takes 16 to 1,224 characters of a-z A-Z 0-9 + = , . @ : / -; `openssl rand -hex 16` makes one."
+    condition     = var.soracom == null || can(regex("^[a-zA-Z0-9+=,.@:/-]{16,1000}$", var.soracom.external_id))
+    error_message = "soracom.external_id takes 16 to 1,000 characters of a-z A-Z 0-9 + = , . @ : / -; `openssl rand -hex 16` makes one."
   }
 }
 

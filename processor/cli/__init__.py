@@ -6,7 +6,9 @@ import sys
 
 import click
 
+from processor.cli.cache import cache
 from processor.cli.decode import decode
+from processor.cli.deploy import apex_files, deploy, package
 from processor.cli.read import devices, quarantine, query
 from processor.cli.run import run
 from processor.errors import ProcessorError
@@ -22,8 +24,12 @@ class Commands(click.Group):
         except ProcessorError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output left, as `head` does: nothing to say
-            raise SystemExit(0) from None
+            sys.stderr.close()  # the reader of our output left, as `head` does: nothing to say, but not a success
+            raise SystemExit(1) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "botocore":
+                raise
+            raise click.ClickException(f"AWS: {error}") from error  # botocore is not imported for its errors' sake
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,5 +38,5 @@ def main() -> None:
     """Stream processor for BLE sensor data: SORACOM Funnel → Kinesis → Lambda → DynamoDB."""
 
 
-for command in (run, query, devices, quarantine, decode):
+for command in (run, query, devices, quarantine, decode, deploy, package, apex_files, cache):
     main.add_command(command)

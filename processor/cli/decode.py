@@ -109,7 +109,12 @@ def _decode(
     except DecodeError as error:
         if error.reason != "address" or device is not None:
             raise
-        return decode_advertisement(data, ANY_ADDRESS, keys=keys)
+        try:
+            return decode_advertisement(data, ANY_ADDRESS, keys=keys)
+        except KeyMissing:
+            raise DecodeError(
+                "key_missing", "encrypted: give --key and --address", where="command line", payload=data
+            ) from None
 
 
 def _object(reading: Reading) -> dict[str, Any]:

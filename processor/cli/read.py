@@ -54,7 +54,10 @@ def query(device: str, start: int | None, end: int | None, last: int | None, for
         else:
             now = When().convert("now", None, None)
             start = now - 86_400_000 if start is None else start
-            found = source.readings(device, start, now + 60_000 if end is None else end)
+            end = now + 60_000 if end is None else end
+            if start >= end:
+                raise click.UsageError(f"--from ({iso(start)}) is not before --to ({iso(end)})")
+            found = source.readings(device, start, end)
     _show((_row(reading) for reading in found), form, f"readings of {device}")
     if not found and form == "table":
         click.echo("none: another --from? `processor devices` lists who has readings and when", err=True)
@@ -92,7 +95,7 @@ def quarantine(form: str) -> None:
     import boto3
 
     settings = Settings.read()
-    source = Quarantine(settings.quarantine_bucket, lambda: boto3.client("s3", region_name=settings.region))
+    source = Quarantine(settings.quarantine_bucket, lambda: boto3.client("s3", region_name=settings.region or None))
     rows = (
         {
             "arrived": iso(entry["arrived_at"]),
@@ -101,9 +104,8 @@ def quarantine(form: str) -> None:
             "index": rejection["index"],
             "reason": rejection["reason"],
             "message": rejection["message"],
-            "attempts": entry["attempts"],
         }
-        for entry in source.entries()
+        for entry in source.entries(data=False)
         for rejection in entry["rejected"]
     )
     _show(rows, form, "rejected records")
@@ -149,4 +151,5 @@ def _cells(row: dict[str, Any], columns: list[str]) -> Iterator[Any]:
     """Yield a row's cells; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
     for name in columns:
         value = row.get(name)
-        yield f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+        runs = name != "identity" and isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+        yield f"'{value}" if runs else value

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import IO
 
 import click
+from click.core import ParameterSource
 
 from processor.cli.progress import Progress
 from processor.cli.summary import next_steps, summary
@@ -19,10 +22,15 @@ from processor.local.fleet import Fleet, Sent
 from processor.local.funnel import Funnel
 from processor.local.outbox import MAXIMUM_RECORD
 from processor.local.system import KEY_LENGTH, STREAM, System
+from processor.settings import Settings, own
 
 DRAIN_SECONDS = 120.0
-BATCH_SECONDS = 0.1
-"""Records due within so long are put together."""
+PENDING = 5_000
+"""So many records may wait for the stream to take them."""
+
+
+PORT = click.IntRange(0, 65535)
+CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
 @click.command()
@@ -30,19 +38,30 @@ BATCH_SECONDS = 0.1
 @click.option("--gateways", type=click.IntRange(1, 1000), default=5, show_default=True, help="Simulated gateways.")
 @click.option("--shards", type=click.IntRange(1, 50), default=2, show_default=True, help="Shards of the stream.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="How long the fleet sends. Default: 20.")
+@click.option("--readings", type=click.IntRange(1), help="Stop after so many measurements, or lines of --input.")
 @click.option(
-    "--readings", type=click.IntRange(1), help="Stop after so many measurements (or lines of --input) instead."
+    "--rate",
+    type=click.FloatRange(0.1),
+    help="Measurements a second of the whole fleet (default: one a device every two seconds), or lines a second of "
+    "--input (default: as fast as they go).",
 )
-@click.option("--rate", type=click.FloatRange(0.1), help="Measurements a second of the whole fleet (default: one a "
-              "device), or lines a second of --input (default: as fast as they go).")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same fleet.")
-@click.option("--input", "source", type=click.File("rb"), help="Send this capture instead of a fleet: JSON Lines of "
-              "Funnel envelopes or raw payloads; - is standard input. Any age is accepted.")  # fmt: skip
+@click.option(
+    "--input",
+    "source",
+    type=CAPTURE,
+    help="Send this capture instead of a fleet: JSON Lines of Funnel envelopes or raw payloads; - is standard input. "
+    "Any age is accepted.",
+)
 @click.option("--keep", is_flag=True, help="Keep serving afterwards, Funnel's entry points included, until Ctrl-C.")
 @click.option("--funnel-host", default="127.0.0.1", show_default=True, help="Where --keep listens as SORACOM Funnel.")
-@click.option("--funnel-port", type=click.IntRange(0, 65535), default=0, help="Its HTTP port. Default: a free one.")
-@click.option("--funnel-socket-port", type=click.IntRange(0, 65535), default=0, help="Its TCP and UDP port (Funnel's "
-              "own is 23080). Default: a free one.")  # fmt: skip
+@click.option("--funnel-port", type=PORT, default=0, help="Its HTTP port. Default: a free one.")
+@click.option(
+    "--funnel-socket-port", type=PORT, default=0, help="Its TCP and UDP port (Funnel's own: 23080). Default: free ones."
+)
+@click.option(
+    "--funnel-binary", is_flag=True, help="Take any content there, as Funnel set to binary does; not JSON only."
+)
 def run(
     devices: int,
     gateways: int,
@@ -51,26 +70,30 @@ def run(
     readings: int | None,
     rate: float | None,
     seed: int,
-    source: IO[bytes] | None,
+    source: str | None,
     keep: bool,
     funnel_host: str,
     funnel_port: int,
     funnel_socket_port: int,
+    funnel_binary: bool,
 ) -> None:
     """Run the whole system on this machine: sensors, Kinesis, the ingest function, DynamoDB, and a check at the end.
 
     It needs no AWS account. The exit status is 1 if anything that was sent is not accounted for.
     """
-    fleet = None
+    _refuse_unused(click.get_current_context(), source is not None, readings is not None)
+    fleet, variables = None, own()
+    keys = dict(Settings.read(variables).bindkeys)
     if source is None:
         fleet = Fleet(
-            devices=devices, gateways=gateways, rate=rate or devices, seed=seed, start=round(time.time() * 1000)
+            devices=devices, gateways=gateways, rate=rate or devices / 2, seed=seed, start=round(time.time() * 1000)
         )
+        keys |= fleet.keys
         until = None if readings else (seconds or 20.0)
         records = fleet.records(duration_ms=None if until is None else round(until * 1000), measurements=readings)
     else:
         records = _lines(source, rate, readings)
-    with _stoppable(), System(shards=shards, any_age=source is not None, keys=fleet.keys if fleet else None) as system:
+    with _stoppable(), System(shards=shards, any_age=source is not None, keys=keys, variables=variables) as system:
         progress = Progress(system)
         _send(system, records, progress)
         progress.wait("draining", lambda: system.drain(DRAIN_SECONDS))
@@ -80,9 +103,26 @@ def run(
         if not keep:
             click.echo("Next       processor run --keep goes on serving: query it, post to it; processor run --help")
         else:
-            passed = _keep(system, funnel_host, funnel_port, funnel_socket_port, progress) and passed
+            funnel = Funnel(
+                system.kinesis,
+                STREAM,
+                host=funnel_host,
+                http_port=funnel_port,
+                socket_port=funnel_socket_port,
+                binary=funnel_binary,
+                on_record=system.sent.append,
+            )
+            passed = _keep(system, funnel, progress) and passed
     if not passed:
         raise SystemExit(1)
+
+
+def _refuse_unused(context: click.Context, captured: bool, counted: bool) -> None:
+    """Refuse options that would do nothing."""
+    idle = {"devices": captured, "gateways": captured, "seed": captured, "seconds": captured or counted}
+    for name, unused in idle.items():
+        if unused and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} does nothing with {'--input' if captured else '--readings'}")
 
 
 @contextmanager
@@ -100,11 +140,26 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _lines(source: IO[bytes], rate: float | None, most: int | None) -> Iterator[Sent]:
+@contextmanager
+def _opened(source: str) -> Iterator[IO[bytes]]:
+    """Open a capture; standard input through a file of our own.
+
+    A thread that waits for input when the process ends must not hold the interpreter's own `sys.stdin`.
+    """
+    with open(os.dup(0) if source == "-" else source, "rb") as lines:  # noqa: PTH123 - a descriptor has no Path
+        yield lines
+
+
+def _lines(source: str, rate: float | None, most: int | None) -> Iterator[Sent]:
     """Yield a capture's lines as records, at a rate where one is asked for."""
-    name = getattr(source, "name", "input")
+    name = "standard input" if source == "-" else source
+    with _opened(source) as lines:
+        yield from _records(name, lines, rate, most)
+
+
+def _records(name: str, lines: IO[bytes], rate: float | None, most: int | None) -> Iterator[Sent]:
     sent = 0
-    for number, line in enumerate(source, 1):
+    for number, line in enumerate(lines, 1):
         data = line.strip()
         if not data:
             continue
@@ -122,36 +177,35 @@ def _lines(source: IO[bytes], rate: float | None, most: int | None) -> Iterator[
 
 
 def _send(system: System, records: Iterator[Sent], progress: Progress) -> None:
-    """Send every record at its time, together with those due at about the same time."""
+    """Send every record at its time; not more than PENDING of them wait for the stream."""
 
     def send() -> None:
         started = time.monotonic()
-        batch: list[bytes] = []
+        pending: deque[Future[None]] = deque()
         for record in records:
             ahead = record.at / 1000 - (time.monotonic() - started)
-            if batch and (ahead > BATCH_SECONDS or len(batch) == 500):
-                system.send(batch)
-                batch = []
             if ahead > 0:
                 time.sleep(ahead)
-            batch.append(record.data)
-        if batch:
-            system.send(batch)
+            pending.append(system.put(record.data))
+            while len(pending) > PENDING or (pending and pending[0].done()):
+                pending.popleft().result()
+        for taken in pending:
+            taken.result()
 
     progress.wait("sending", send)
 
 
-def _keep(system: System, host: str, http_port: int, socket_port: int, progress: Progress) -> bool:
+def _keep(system: System, funnel: Funnel, progress: Progress) -> bool:
     """Serve until Ctrl-C; then check once more, with what came through Funnel's entry points."""
-    with Funnel(
-        system.kinesis, STREAM, host=host, http_port=http_port, socket_port=socket_port, on_record=system.sent.append
-    ) as funnel:
+    with funnel:
         before = len(system.sent)
         for line in next_steps(system, funnel):
             click.echo(line)
         sys.stdout.flush()
         try:
-            threading.Event().wait()
+            while True:
+                time.sleep(0.5)
+                system.alive()
         except KeyboardInterrupt:
             click.echo("")
     posted = len(system.sent) - before

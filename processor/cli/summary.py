@@ -13,7 +13,7 @@ def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list
     totals, expected, ledger = system.totals, verdict.expected, system.totals.ledger
     stats = system.mapping.stats
     differences = verdict.differences() + _disagreements(system, verdict, fleet)
-    distinct = len(expected.cells) or 1
+    distinct = sum(map(len, verdict.readings.values())) or 1
     lines = [
         "",
         f"Ledger     {ledger['received']:,} advertisements received in {totals.records:,} records = "
@@ -30,7 +30,8 @@ def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list
         )
     lines += [
         f"Check      an independent scan: {verdict.sent:,} records sent, {expected.records:,} in the stream; "
-        f"{len(expected.cells):,} readings expected, {verdict.found:,} in the table; "
+        f"{len(expected.cells):,} cells expected, {verdict.found:,} in the table ({distinct:,} readings, each copy "
+        f"counted once); "
         f"{len(expected.rejected):,} rejected, {verdict.quarantined:,} in quarantine",
         f"           lost {len(verdict.lost)}, foreign {len(verdict.foreign)}, changed {len(verdict.changed)}: "
         + ("PASSED" if not differences else "FAILED"),
@@ -73,6 +74,7 @@ def _disagreements(system: System, verdict: Verdict, fleet: Fleet | None) -> lis
             ("malformed by the fleet, and in the stream", truth.malformed, expected.rejected.total()),
             ("ignorable by the fleet, and in the stream", truth.ignored, ignored),
         ]
+        found += [f"the fleet's measurements: {line}" for line in fleet.compare(verdict.readings)[:5]]
     for what, one, other in pairs:
         if one != other:
             found.append(f"{what}: {one:,}, not {other:,}")

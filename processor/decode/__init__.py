@@ -9,8 +9,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from zlib import crc32
 
-from processor.decode.advertisement import MANUFACTURER_DATA, MAX_LENGTH, SERVICE_DATA_16, structures
-from processor.decode.formats import MANUFACTURERS, SERVICES, Decoder
+from processor.decode.advertisement import (
+    MANUFACTURER_DATA,
+    MAX_LENGTH,
+    NAMES,
+    SERVICE_DATA_16,
+    UUIDS_16,
+    UUIDS_128,
+    structures,
+)
+from processor.decode.fields import Decoded
+from processor.decode.formats import BY_NAME, BY_UUID, MANUFACTURERS, SERVICES, Decoder, inkbird
 from processor.errors import DecodeError
 from processor.reading import Reading
 from processor.reading import address as canonical
@@ -19,6 +28,10 @@ NO_KEYS: Mapping[str, bytes] = {}
 
 DECODERS: dict[int, dict[int, Decoder]] = {MANUFACTURER_DATA: MANUFACTURERS, SERVICE_DATA_16: SERVICES}
 """By AD type, then by company identifier or UUID."""
+
+_LOOKS_BORROWED = 1 + inkbird.LENGTH
+"""The length of an AD structure in which an Inkbird's temperature can be any maker's company identifier, at 24.09 °C
+SwitchBot's: there the local name is asked first."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
@@ -81,9 +94,12 @@ def readings(
                 "truncated", "no whole company identifier or UUID", where="advertisement", offset=start, payload=data
             )
         decoder = decoders.get(data[start + 2] | data[start + 3] << 8)
-        if decoder is None:
-            continue
-        decoded = decoder(data[start + 4 : after], address, keys, data, model)
+        if decoder is None or length == _LOOKS_BORROWED:
+            decoded = _borrowed(data, start, after, address, keys, model)
+            if decoded is None and decoder is not None:
+                decoded = decoder(data[start + 4 : after], address, keys, data, model)
+        else:
+            decoded = decoder(data[start + 4 : after], address, keys, data, model)
         if decoded is None:
             continue
         format_name, values, counter, own, plain = decoded
@@ -97,3 +113,26 @@ def readings(
         digest = crc32(payload if plain is None else plain) & 0xFFFFFF
         found.append(_new(Reading, (device, at, format_name, values, counter, digest, gateway, rssi)))
     return found
+
+
+def _borrowed(
+    data: bytes, start: int, after: int, address: str | None, keys: Mapping[str, bytes], model: str | None
+) -> Decoded | None:
+    """Decode manufacturer data whose company identifier is data: by the local name, or a UUID, that stands beside it.
+
+    None where no such maker's is there. `model` is the local name heard earlier.
+    """
+    if data[start + 1] != MANUFACTURER_DATA:
+        return None
+    decoder = None if model is None else BY_NAME.get(model[:3].encode())
+    at, end = 0, len(data)
+    while at + 2 < end and data[at]:
+        ad_type, next_at = data[at + 1], at + 1 + data[at]
+        if ad_type in NAMES:
+            decoder = BY_NAME.get(data[at + 2 : at + 5], decoder)
+        elif ad_type in UUIDS_16 or ad_type in UUIDS_128:
+            size = 2 if ad_type in UUIDS_16 else 16
+            for uuid in range(at + 2, min(next_at, end), size):
+                decoder = BY_UUID.get(data[uuid : uuid + size], decoder)
+        at = next_at
+    return None if decoder is None else decoder(data[start + 2 : after], address, keys, data, model)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from processor.errors import DecodeError
 
+UUIDS_16 = (0x02, 0x03)
+UUIDS_128 = (0x06, 0x07)
+NAMES = (0x08, 0x09)
 SERVICE_DATA_16 = 0x16
 MANUFACTURER_DATA = 0xFF
 
@@ -38,6 +41,17 @@ def structures(data: bytes) -> list[tuple[int, bytes]]:
         found.append((data[at + 1], data[at + 2 : after]))
         at = after
     return found
+
+
+def local_name(data: bytes) -> str | None:
+    """Return the local name that advertisement data carry, shortened or complete; None without one."""
+    at, end = 0, len(data)
+    while at + 2 < end and data[at]:
+        after = at + 1 + data[at]
+        if data[at + 1] in NAMES:
+            return data[at + 2 : after].decode(errors="replace")
+        at = after
+    return None
 
 
 def structure(ad_type: int, data: bytes) -> bytes:

@@ -17,8 +17,8 @@ MIC = 4
 KEY = 16
 
 
-def decrypt(key: bytes, nonce: bytes, encrypted: bytes, where: str) -> bytes:
-    """Return what `encrypted`, its last 4 bytes the MIC, says under `key`.
+def decrypt(key: bytes, nonce: bytes, encrypted: bytes, where: str, associated: bytes | None = None) -> bytes:
+    """Return what `encrypted`, its last 4 bytes the MIC, says under `key`; `associated` data is checked with it.
 
     Raises DecodeError (`key`) where the MIC does not fit, which is a wrong key or altered bytes.
     """
@@ -26,7 +26,7 @@ def decrypt(key: bytes, nonce: bytes, encrypted: bytes, where: str) -> bytes:
     from cryptography.exceptions import InvalidTag
 
     try:
-        return cipher.decrypt(nonce, encrypted, None)
+        return cipher.decrypt(nonce, encrypted, associated)
     except InvalidTag:
         raise DecodeError(
             "key", "the message integrity check fails: the bindkey is not this device's, or the bytes were altered",
@@ -34,9 +34,9 @@ def decrypt(key: bytes, nonce: bytes, encrypted: bytes, where: str) -> bytes:
         ) from None  # fmt: skip
 
 
-def encrypt(key: bytes, nonce: bytes, plain: bytes) -> bytes:
+def encrypt(key: bytes, nonce: bytes, plain: bytes, associated: bytes | None = None) -> bytes:
     """Return `plain` encrypted, and its MIC: `decrypt` backwards."""
-    return _cipher(key).encrypt(nonce, plain, None)
+    return _cipher(key).encrypt(nonce, plain, associated)
 
 
 @lru_cache(maxsize=1024)

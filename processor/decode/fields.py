@@ -16,12 +16,19 @@ from processor.decode.linear import NUMBERS, Linear
 from processor.errors import DecodeError
 from processor.reading import Value
 
-FieldType = Literal["u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "sign.int.cents", "mac", "bytes", "rest"]
-"""`sign.int.cents` is two bytes: a sign bit and 7 bits of whole units, then hundredths. `mac` is the sensor's address,
-most significant byte first. `bytes` and `rest` (all up to the end) are read by a `Codec`, which gets those bytes, for
-`rest` the whole payload, so that it can say where it is at fault."""
+FieldType = Literal[
+    "u8", "i8", "u16", "i16", "u24", "i24", "u32", "i32", "sign.int.cents", "tenths.sign.int",
+    "mac", "mac.le", "bytes", "rest",
+]  # fmt: skip
+"""`sign.int.cents` is two bytes: a sign bit and 7 bits of whole units, then hundredths. `tenths.sign.int` is two bytes:
+tenths in the low 4 bits, then a bit that is set for zero and above, and 7 bits of whole units. `mac` is the sensor's address,
+most significant byte first, `mac.le` least significant first. `bytes` and `rest` (all up to the end) are read by a
+`Codec`, which gets those bytes, for `rest` the whole payload, so that it can say where it is at fault."""
 
 _NO_ADDRESS = b"\xff" * 6
+_ADDRESSES = ("mac", "mac.le")
+_SPLIT = ("sign.int.cents", "tenths.sign.int")
+"""Numbers of two bytes whose sign and parts stand apart; in big-endian formats."""
 
 
 class Decoded(NamedTuple):
@@ -59,6 +66,7 @@ class Field:
     low_bit: (byte, bit) of one more, lowest bit, kept elsewhere.
     scale, offset: decimals as text; value = raw × scale + offset.
     invalid: the raw value that means "not available", unsigned as specifications write it.
+    invalid_from: the first of the raw values that all mean it, up to the highest; for unsigned types.
     lookup: the value of each raw value, where scale and offset cannot give it (logarithms); None is not available.
     """
 
@@ -68,6 +76,7 @@ class Field:
     scale: str = "1"
     offset: str = "0"
     invalid: int | None = None
+    invalid_from: int | None = None
     bits: tuple[int, int] | None = None
     low_bit: tuple[int, int] | None = None
     lookup: tuple[float | None, ...] | None = None
@@ -79,11 +88,13 @@ class Field:
         """The bytes it takes; none for `rest`, which is not of the fixed part."""
         if self.type in NUMBERS:
             return int(self.type[1:]) // 8
-        return {"sign.int.cents": 2, "mac": 6}.get(self.type, self.size)
+        return 2 if self.type in _SPLIT else 6 if self.type in _ADDRESSES else self.size
 
     @property
     def sentinel(self) -> int | None:
         """The raw value that means "not available", signed where the type is."""
+        if self.invalid_from is not None:
+            return self.invalid_from
         if self.invalid is None or not self.type.startswith("i"):
             return self.invalid
         bits = 8 * self.width
@@ -97,7 +108,7 @@ class Field:
     @property
     def resolution(self) -> str | None:
         """The step between two values, as decimal text; None where there is no constant one."""
-        return None if self.lookup is not None or self.type in ("mac", "bytes", "rest") else self.scale
+        return None if self.lookup is not None or self.type in (*_ADDRESSES, "bytes", "rest") else self.scale
 
     def raw_of(self, value: Value | None) -> int:
         """Return the raw integer nearest to `value`; for None that of "not available", or zero. Raises ValueError."""
@@ -109,7 +120,7 @@ class Field:
             known = [(abs(v - float(value)), raw) for raw, v in enumerate(self.lookup) if v is not None]
             return min(known)[1]
         raw = self.linear.raw(value)
-        if raw == self.sentinel:
+        if raw == self.sentinel or (self.invalid_from is not None and raw > self.invalid_from):
             raise ValueError("its code means not available")
         return raw
 
@@ -127,6 +138,11 @@ class Field:
             if whole > 127:
                 raise OverflowError
             raw = whole << 8 | cents | (0x8000 if raw < 0 else 0)
+        elif self.type == "tenths.sign.int" and value is not None:
+            whole, tenths = divmod(abs(raw), 10)
+            if whole > 127:
+                raise OverflowError
+            raw = tenths << 8 | whole | (0x80 if raw >= 0 else 0)
         if self.low_bit is not None:
             byte, bit = self.low_bit
             data[byte] |= (raw & 1) << bit
@@ -162,7 +178,7 @@ class Format:
     @property
     def resolutions(self) -> dict[str, str | None]:
         """Its quantities and the step of each; None for what has no constant one (texts, logarithms)."""
-        return {field.name: field.resolution for field in self.fields if field.type != "mac"}
+        return {field.name: field.resolution for field in self.fields if field.type not in _ADDRESSES}
 
     def compile(self) -> Callable[[bytes, str | None], Decoded]:
         """Return the decoder, of the payload and the address that the gateway gave.
@@ -179,8 +195,9 @@ class Format:
         data = bytearray(self.length)
         data[: len(self.magic)] = self.magic
         for field in self.fields:
-            if field.type == "mac":
-                data[field.at : field.at + 6] = bytes.fromhex(address.replace(":", "")) if address else _NO_ADDRESS
+            if field.type in _ADDRESSES:
+                mac = bytes.fromhex(address.replace(":", "")) if address else _NO_ADDRESS
+                data[field.at : field.at + 6] = mac if field.type == "mac" else mac[::-1]
                 continue
             value = values.get(field.name)
             try:
@@ -241,7 +258,7 @@ class _Compiler:
             self.targets += [f"h{at}", f"l{at}"] if big else [f"l{at}", f"h{at}"]
             self.prepare.append(f"w{at} = h{at} << 16 | l{at}")
         else:
-            self.codes.append("H" if field.type == "sign.int.cents" else NUMBERS.get(field.type, f"{field.width}s"))
+            self.codes.append("H" if field.type in _SPLIT else NUMBERS.get(field.type, f"{field.width}s"))
             self.targets.append(f"w{at}")
 
     def prepare_raw(self, index: int, field: Field) -> None:
@@ -251,6 +268,12 @@ class _Compiler:
                 f'if {raw} & 255 > 99: raise DecodeError("range", f"{field.name} has {{{raw} & 255}} hundredths",'
                 f' where="{self.format.name}", offset={field.at + 1}, payload=data)',
                 f"{raw} = (({raw} >> 8 & 127) * 100 + ({raw} & 255)) * (-1 if {raw} & 32768 else 1)",
+            ]
+        elif field.type == "tenths.sign.int":
+            self.prepare += [
+                f'if {raw} >> 8 & 15 > 9: raise DecodeError("range", f"{field.name} has {{{raw} >> 8 & 15}} tenths",'
+                f' where="{self.format.name}", offset={field.at}, payload=data)',
+                f"{raw} = (({raw} & 127) * 10 + ({raw} >> 8 & 15)) * (1 if {raw} & 128 else -1)",
             ]
         if field.bits is not None:
             shift, width = field.bits
@@ -279,7 +302,7 @@ class _Compiler:
 
     def lines(self) -> list[str]:
         fmt = self.format
-        measured = [i for i, field in enumerate(fmt.fields) if field.type != "mac"]
+        measured = [i for i, field in enumerate(fmt.fields) if field.type not in _ADDRESSES]
         variable = any(field.type == "rest" for field in fmt.fields)
         literal = ", ".join(f'"{fmt.fields[i].name}": {self.value(i)}' for i in measured)
         present = " and ".join(self.present(i) for i in measured if self.may_miss(i))
@@ -304,23 +327,25 @@ class _Compiler:
         """Return the source of the sensor's own count."""
         for i, field in enumerate(self.format.fields):
             if field.name == self.format.counter:
-                return self.raw(i) if field.invalid is None else f"{self.raw(i)} if {self.present(i)} else None"
+                return self.raw(i) if field.sentinel is None else f"{self.raw(i)} if {self.present(i)} else None"
         return "None"
 
     def own(self) -> str:
         """Return the source of the payload's own address: six FF are none."""
         for i, field in enumerate(self.format.fields):
-            if field.type == "mac":
+            if field.type in _ADDRESSES:
                 raw = self.raw(i)
-                return f'None if address is not None or {raw} == {_NO_ADDRESS!r} else {raw}.hex(":").upper()'
+                mac = raw if field.type == "mac" else f"{raw}[::-1]"
+                return f'None if address is not None or {raw} == {_NO_ADDRESS!r} else {mac}.hex(":").upper()'
         return "None"
 
     def may_miss(self, index: int) -> bool:
         field = self.format.fields[index]
-        return field.invalid is not None or (field.lookup is not None and None in field.lookup)
+        return field.sentinel is not None or (field.lookup is not None and None in field.lookup)
 
     def present(self, index: int) -> str:
         field = self.format.fields[index]
         if field.lookup is not None:
             return f"{self.value(index)} is not None"
-        return f"{self.raw(index)} != {field.sentinel}"
+        compare = "!=" if field.invalid_from is None else "<"
+        return f"{self.raw(index)} {compare} {field.sentinel}"

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processor.decode import NO_KEYS, readings
-from processor.decode.formats import SUPERSEDED
+from processor.decode.formats import BETTER, SUPERSEDED, sample_of
+from processor.decode.gateways import ALL, Known
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
 from processor.ingest import Limits
-from processor.reading import COUNTERS, Reading, Value
+from processor.reading import COUNTERS, Reading
+from processor.store.reader import once
 from processor.store.tables import AttributeValue, cell_name, slot, slot_of
 from processor.store.units import item_size, write_units
 
@@ -31,7 +33,8 @@ class Expected:
     records: int = 0
     advertisements: int = 0
     """Advertisements, and records that cannot be opened: what the ledger calls received."""
-    cells: dict[Cell, Mapping[str, Value]] = field(default_factory=dict)
+    cells: dict[Cell, list[Reading]] = field(default_factory=dict)
+    """The copies of each reading, by the cell they share: any of them may be the one that stays."""
     copies: int = 0
     """Readings that are one more copy of a cell."""
     rejected: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
@@ -41,27 +44,35 @@ class Expected:
     """Write units that one item per received reading would have cost."""
 
     @classmethod
-    def of(cls, records: Iterable[Mapping[str, Any]], limits: Limits, keys: Mapping[str, bytes] = NO_KEYS) -> Expected:
+    def of(
+        cls,
+        records: Iterable[Mapping[str, Any]],
+        limits: Limits,
+        keys: Mapping[str, bytes] = NO_KEYS,
+        known: Known = ALL,
+    ) -> Expected:
         """Work out what becomes of stream records (GetRecords entries with `ShardId` added) under ingest's limits."""
         found = cls()
         for record in records:
             found.records += 1
-            decoded = found._record(record, limits, keys)
-            formats = {(reading.device, reading.format) for reading in decoded}
+            decoded = found._record(record, limits, keys, known)
+            better = {sample_of(reading) for reading in decoded if reading.format in BETTER}
             for reading in decoded:
-                if (reading.device, SUPERSEDED.get(reading.format)) in formats:
+                if reading.format in SUPERSEDED and sample_of(reading) in better:
                     found.ignored["superseded"] += 1
                 else:
                     found._reading(reading)
         return found
 
-    def _record(self, record: Mapping[str, Any], limits: Limits, keys: Mapping[str, bytes]) -> list[Reading]:
+    def _record(
+        self, record: Mapping[str, Any], limits: Limits, keys: Mapping[str, bytes], known: Known
+    ) -> list[Reading]:
         arrived = round(record["ApproximateArrivalTimestamp"].timestamp() * 1000)
         earliest, latest = limits.allowed(arrived)
         place = (record["ShardId"], record["SequenceNumber"])
         decoded: list[Reading] = []
         try:
-            every = heard(record["Data"], arrived)
+            every = heard(record["Data"], arrived, known)
         except DecodeError:
             self.advertisements += 1
             self.rejected[*place, None] += 1
@@ -71,11 +82,14 @@ class Expected:
             try:
                 if isinstance(one, DecodeError):
                     raise one
-                found = readings(one.data, one.address, one.at, keys, one.gateway, one.rssi)
+                if isinstance(one, Reading):
+                    found = [one]
+                else:
+                    found = readings(one.data, one.address, one.at, keys, one.gateway, one.rssi)
                 kept = [reading for reading in found if not COUNTERS.issuperset(reading.values)]
                 if not kept:
                     self.ignored["no_value" if found else "unknown_format"] += 1
-                elif earliest <= one.at <= latest:
+                elif earliest <= (one.at or 0) <= latest:
                     self.advertisements += len(kept) - 1
                     decoded += kept
                 else:
@@ -90,9 +104,9 @@ class Expected:
         at = reading.at or 0
         start = slot_of(at)
         cell = (reading.device, start, cell_name(reading, at - start * 1000))
-        if cell in self.cells:
-            self.copies += 1
-        self.cells[cell] = reading.values
+        copies = self.cells.setdefault(cell, [])
+        self.copies += bool(copies)
+        copies.append(reading)
         self.single_units += write_units(0, item_size(_single_item(reading)))
 
 
@@ -122,12 +136,14 @@ class Verdict:
     foreign: list[Cell] = field(default_factory=list)
     """Cells that nothing sent explains."""
     changed: list[Cell] = field(default_factory=list)
-    """Cells whose values are not those that were sent."""
+    """Cells whose time, format or values are not those of any copy that was sent."""
     missing_records: int = 0
     """Records that were sent and are not in the stream."""
     not_quarantined: list[tuple[str, str, int | None]] = field(default_factory=list)
     wrongly_quarantined: list[tuple[str, str, int | None]] = field(default_factory=list)
     quarantined: int = 0
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    """What each device's readings are, read back: the copies of one in several slots count once."""
     items: int = 0
     largest_item: int = 0
 
@@ -148,7 +164,7 @@ class Verdict:
         kinds: list[tuple[str, Iterable[Any], int]] = [
             ("lost: sent, but not in the table", self.lost, len(self.lost)),
             ("foreign: in the table, but never sent", self.foreign, len(self.foreign)),
-            ("changed: other values than were sent", self.changed, len(self.changed)),
+            ("changed: another time, format or value than was sent", self.changed, len(self.changed)),
             ("not in the stream: sent records", (), self.missing_records),
             ("rejected, but not in quarantine", self.not_quarantined, len(self.not_quarantined)),
             ("in quarantine, but fit to be stored", self.wrongly_quarantined, len(self.wrongly_quarantined)),
@@ -167,6 +183,7 @@ def compare(
     quarantined: Iterable[Mapping[str, Any]],
     limits: Limits,
     keys: Mapping[str, bytes] = NO_KEYS,
+    known: Known = ALL,
 ) -> Verdict:
     """Compare what was sent with what is there.
 
@@ -174,11 +191,12 @@ def compare(
     quarantined: `Quarantine.entries`. limits: ingest's.
     """
     records = list(records)
-    expected = Expected.of(records, limits, keys)
+    expected = Expected.of(records, limits, keys, known)
     sent_data = Counter(sent)
     verdict = Verdict(sent=sent_data.total(), expected=expected)
     verdict.missing_records = (sent_data - Counter(record["Data"] for record in records)).total()
     left = dict(expected.cells)
+    found: dict[str, list[Reading]] = {}
     for item in items:
         verdict.items += 1
         verdict.largest_item = max(verdict.largest_item, item_size(item))
@@ -186,11 +204,13 @@ def compare(
         for name, reading in stored.cells.items():
             verdict.found += 1
             cell = (stored.device, stored.start, name)
-            values = left.pop(cell, None)
-            if values is None:
+            found.setdefault(stored.device, []).append(reading)
+            copies = left.pop(cell, None)
+            if copies is None:
                 verdict.foreign.append(cell)
-            elif dict(values) != dict(reading.values):
+            elif not any(_same(copy, reading) for copy in copies):
                 verdict.changed.append(cell)
+    verdict.readings = {device: list(once(each)) for device, each in found.items()}
     verdict.lost = list(left)
     kept = {
         (entry["shard"], entry["sequence_number"], rejection["index"])
@@ -201,6 +221,10 @@ def compare(
     verdict.not_quarantined = sorted(set(expected.rejected) - kept, key=str)
     verdict.wrongly_quarantined = sorted(kept - set(expected.rejected), key=str)
     return verdict
+
+
+def _same(sent: Reading, stored: Reading) -> bool:
+    return (sent.at, sent.format, dict(sent.values)) == (stored.at, stored.format, dict(stored.values))
 
 
 def stream_records(kinesis: Any, stream: str) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from processor.apex import FunctionConfig
 from processor.errors import LocalError
-from processor.local.apex import FunctionConfig
 from processor.local.child import Child, describe_exit
 from processor.local.runtime import Answer, RuntimeApi
 

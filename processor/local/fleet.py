@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,11 +21,17 @@ from processor.decode.envelope import seal
 from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
 from processor.decode.gateways import Advertisement, binary, plain
 from processor.decode.gateways import ruuvi as ruuvi_gateway
-from processor.reading import Value, address_of
+from processor.reading import Reading, Value, address_of
 
 FLAGS = structure(0x01, b"\x06")
-POST_MS = 5_000
+POST_MS = 10_000
 """How often a gateway sends what it heard."""
+POST_ADVERTISEMENTS = 500
+"""How many advertisements it sends at once, at most."""
+MARGIN_MS = 2_000
+"""Gateways count in whole seconds, twice: a stored time may be so far from the true one."""
+MARGIN_VALUE = 0.02
+"""Formats round: a stored temperature may be so far from the true one, in °C."""
 
 Maker = Callable[["Sensor"], list[bytes]]
 """Makes the advertisements of one measurement: nearly always one."""
@@ -44,8 +50,9 @@ class Truth:
 
     records: int = 0
     advertisements: int = 0
-    readings: set[tuple[str, int]] = field(default_factory=set)
-    """(device, number of the measurement) of every measurement that at least one gateway posted."""
+    measured: dict[tuple[str, int], tuple[int, Value]] = field(default_factory=dict)
+    """By device and number, every measurement that at least one gateway posted: its true time (ms since 1970), and
+    the value that tells it from others, as the sensor had it before it was encoded."""
     malformed: int = 0
     ignored: int = 0
     families: Counter[str] = field(default_factory=Counter)
@@ -78,6 +85,11 @@ class Sensor:
         return MODELS[self.model](self)
 
     @property
+    def mark(self) -> Value:
+        """The value of this measurement that the fleet remembers."""
+        return self.count % 65536 if self.model == "ibeacon" else self.temperature
+
+    @property
     def air(self) -> dict[str, Value]:
         """The values that every environmental sensor has."""
         return {
@@ -85,6 +97,10 @@ class Sensor:
             "humidity": round(self.humidity, 3),
             "pressure": round(self.pressure),
         }
+
+
+def _alike(one: tuple[int, Value], other: tuple[int, Value]) -> bool:
+    return abs(one[0] - other[0]) <= MARGIN_MS and abs(float(one[1]) - float(other[1])) <= MARGIN_VALUE
 
 
 def _ruuvi(data: bytes) -> bytes:
@@ -194,6 +210,8 @@ MIX = ("ruuvi.5", "bthome", "ruuvi.5", "ruuvi.e1", "ruuvi.5", "bthome.encrypted"
 """The models, one sensor after the other, round and round."""
 
 IGNORED = {"neighbour", "broken"}
+COUNTING = set(MODELS) - IGNORED - {"ruuvi.3", "ibeacon"}
+"""The models that count their measurements, so that every copy of one is known for a copy."""
 
 
 @dataclass
@@ -205,6 +223,8 @@ class Heard:
     data: bytes
     rssi: int
     at: int
+    true_at: int
+    value: Value
 
 
 class Gateway:
@@ -227,17 +247,19 @@ class Gateway:
         if self.family == "ruuvi.http":  # keeps only the latest of each sensor
             heard = list({each.sensor.address: each for each in heard}.values())
         ads = [Advertisement(each.sensor.address, each.rssi, each.at, each.data) for each in heard]
-        if not ads:
-            return [], []
-        if self.family == "ruuvi.http":
-            return [ruuvi_gateway.encode_post(ads, self.address, sent_at)], heard
         if self.family == "ruuvi.mqtt":
             return [ruuvi_gateway.encode_message(ad, self.address, sent_at) for ad in ads], heard
+        posts = (ads[first : first + POST_ADVERTISEMENTS] for first in range(0, len(ads), POST_ADVERTISEMENTS))
+        return [self._encode(post, sent_at) for post in posts], heard
+
+    def _encode(self, ads: list[Advertisement], sent_at: int) -> bytes:
+        if self.family == "ruuvi.http":
+            return ruuvi_gateway.encode_post(ads, self.address, sent_at)
         if self.family == "binary":
-            return [binary.encode(ads, sent_at)], heard
+            return binary.encode(ads, sent_at)
         if self.family == "plain":
-            return [plain.encode(ads, gateway=self.address, sent_at=sent_at)], heard
-        return [plain.encode(ads)], heard
+            return plain.encode(ads, gateway=self.address, sent_at=sent_at)
+        return plain.encode(ads)
 
 
 class Fleet:
@@ -291,6 +313,28 @@ class Fleet:
         for gateway in self.gateways:
             yield from self._post(gateway, round(at))
 
+    def compare(self, stored: Mapping[str, list[Reading]]) -> list[str]:
+        """Compare what the sensors measured with the readings stored, by device; return a line for each difference.
+
+        A measurement is found where a reading of its device has its value and, within the gateways' rounding, its time.
+        """
+        measured: dict[str, list[tuple[int, Value]]] = {}
+        for (device, _), mark in self.truth.measured.items():
+            measured.setdefault(device, []).append(mark)
+        models = {sensor.address: sensor.model for sensor in self.sensors}
+        found = []
+        for device in sorted(measured.keys() | stored.keys()):
+            quantity = "minor" if models.get(device) == "ibeacon" else "temperature"
+            there = [(reading.at or 0, reading.values[quantity]) for reading in stored.get(device, ())]
+            true = measured.get(device, [])
+            lost = sum(not any(_alike(one, other) for other in there) for one in true)
+            foreign = sum(not any(_alike(one, other) for other in true) for one in there)
+            if lost or foreign:
+                found.append(f"{device} ({models.get(device)}): {lost} measurements not stored, {foreign} never made")
+            elif models[device] in COUNTING and len(there) != len(true):
+                found.append(f"{device} ({models[device]}): {len(true)} measurements, {len(there)} readings")
+        return found
+
     def _measure(self, number: int, at: float) -> None:
         sensor = self.sensors[number]
         sensor.drift()
@@ -303,7 +347,8 @@ class Fleet:
                 for repeat in range(times):
                     when = round(self.start + at + delay + repeat * 100 + gateway.clock)
                     rssi = self.random.randrange(-95, -40)
-                    gateway.heard.append(Heard(sensor, sensor.count, data, rssi, when))
+                    heard = Heard(sensor, sensor.count, data, rssi, when, round(self.start + at), sensor.mark)
+                    gateway.heard.append(heard)
 
     def _post(self, gateway: Gateway, at: int) -> Iterator[Sent]:
         now = self.start + at
@@ -314,7 +359,7 @@ class Fleet:
             if each.sensor.model in IGNORED:
                 truth.ignored += 1
             else:
-                truth.readings.add((each.sensor.address, each.number))
+                truth.measured[each.sensor.address, each.number] = (each.true_at, each.value)
         for payload in payloads:
             truth.records += 1
             truth.families[gateway.family] += 1

@@ -24,10 +24,11 @@ from typing import Any, Self
 
 import orjson
 
+from processor.apex import FunctionConfig, read_function
 from processor.errors import LocalError
-from processor.local.apex import FunctionConfig, read_function
 from processor.local.aws import ACCOUNT
 from processor.local.environment import Crashed, Environment, HandlerError, InvocationError, OutOfMemory, TimedOut
+from processor.package import MANIFEST
 
 __all__ = ["Crashed", "Function", "HandlerError", "InvocationError", "OutOfMemory", "TimedOut"]
 
@@ -43,7 +44,7 @@ class Function:
     `sink` gets every line the workers write, without its end of line, one call at a time; it must not invoke.
     `plain` forces one of the two runtimes; None takes AWS's own where it is complete.
 
-    Raises LocalError when the configuration cannot be read.
+    Raises SettingsError when the configuration cannot be read, LocalError where apex left a package in the folder.
     """
 
     def __init__(
@@ -58,6 +59,11 @@ class Function:
         timeout_s: float | None = None,
         plain: bool | None = None,
     ) -> None:
+        if (directory / MANIFEST).exists():  # wheels for Lambda, which would be imported instead of ours
+            raise LocalError(
+                f"{directory} holds a package that apex built and has not cleaned away: in that folder, run "
+                "`python3 ../../../processor/package.py clean`"
+            )
         config = read_function(directory)
         self.config = replace(
             config,

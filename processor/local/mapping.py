@@ -127,6 +127,10 @@ class EventSourceMapping:
             stats.millis_behind_latest[shard_id] = consumer.iterator.millis_behind_latest or 0
         return stats
 
+    def check(self) -> None:
+        """Raise LocalError if the mapping broke."""
+        self._raise_if_broken()
+
     def drain(self, timeout: float) -> None:
         """Wait until every record put before this call is finished.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +44,7 @@ class System:
     """Everything between a gateway's post and the table, started by `with`, and stopped whatever happens.
 
     shards: of the stream. any_age: take readings of any age; retention then counts from arrival. keys: bindkeys.
-    variables: more of the function's environment, over what is set here (AWS_ENDPOINT_URL_DYNAMODB sends it through a
+    variables: more of the function's environment (AWS_ENDPOINT_URL_DYNAMODB sends it through a
     proxy). aws: an embedded AWS that runs already, and goes on running afterwards.
     """
 
@@ -66,11 +67,11 @@ class System:
         self._mapping_settings = mapping
         self._workers = workers
         self._shards = shards
-        self._own_variables = {
+        self._own_variables = dict(variables or {}) | {
             "COUNT_UNITS": "items",
             "BINDKEYS": ",".join(f"{device}={key.hex()}" for device, key in (keys or {}).items()),
             "EXPIRES_FROM": "arrival" if any_age else "reading",
-        } | dict(variables or {})
+        }
         self._aws = aws
 
     def __enter__(self) -> Self:
@@ -129,14 +130,26 @@ class System:
             Body=orjson.dumps(failure, default=str),
         )
 
-    def send(self, records: Iterable[bytes]) -> None:
-        """Put records into the stream under random partition keys, as Funnel does, and remember them for the check.
+    def put(self, record: bytes) -> Future[None]:
+        """Put one record into the stream under a random partition key, as Funnel does; remember it for the check.
 
-        Raises LocalError where the stream does not take one, however often it is sent.
+        The future is done when the stream has taken it, and fails with LocalError where it does not, however often it
+        is sent. Raises LocalError for a record that no stream takes.
         """
-        taken = [self._outbox.put(f"{random.getrandbits(64):0{KEY_LENGTH}x}", record) for record in records]
-        for each in taken:
-            each.result()
+        try:
+            return self._outbox.put(f"{random.getrandbits(64):0{KEY_LENGTH}x}", record)
+        except ValueError as error:
+            raise LocalError(str(error)) from error
+
+    def send(self, records: Iterable[bytes]) -> None:
+        """Put records into the stream, and wait until it has taken them."""
+        for taken in [self.put(record) for record in records]:
+            taken.result()
+
+    def alive(self) -> None:
+        """Raise LocalError if the embedded AWS or the mapping has died."""
+        self.aws.check()
+        self.mapping.check()
 
     def drain(self, timeout: float) -> None:
         """Wait until everything sent so far has been handled."""

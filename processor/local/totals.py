@@ -26,8 +26,8 @@ class Totals:
         self.cold_starts = 0
         self.memory_mb = 0.0
         self.duration_ms = 0.0
-        self.ages: list[tuple[float, float]] = []
-        """(age in ms of a record when it was stored, how many records it stands for)."""
+        self.ages: Counter[int] = Counter()
+        """How many records were so many ms old when they were stored; in thousandths of a record."""
         self.troubles: list[str] = []
 
     def line(self, line: str) -> None:
@@ -59,15 +59,15 @@ class Totals:
         self.memory_mb = max(self.memory_mb, blob["MemoryPeakMB"])
         self.duration_ms += blob["BatchDuration"][0]
         ages = blob["RecordAge"]
-        if blob["Records"]:
-            self.ages += [(age, blob["Records"] / len(ages)) for age in ages]
+        for age in ages if blob["Records"] else ():
+            self.ages[round(age)] += round(1000 * blob["Records"] / len(ages))
 
     def age(self, share: float) -> float:
         """Return the age in ms that so great a share of the records did not exceed when they were stored."""
         with self._lock:
-            ages = sorted(self.ages)
+            ages = sorted(self.ages.items())
         wanted = share * sum(weight for _, weight in ages)
-        seen = 0.0
+        seen = 0
         for age, weight in ages:
             seen += weight
             if seen >= wanted:

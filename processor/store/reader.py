@@ -6,12 +6,16 @@ one identity (counter and digest) once; readings without a counter count once wi
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from queue import Full, Queue
 from typing import Any, NamedTuple
 
+from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.reading import Reading
 from processor.store.tables import RESOLUTION_MS, SKEW_MS, AttributeValue, Slot, slot, slot_of
 from processor.store.wire import Client
@@ -48,13 +52,16 @@ class Reader:
     def latest(self, device: str, count: int = 1) -> list[Reading]:
         """Return a device's last readings, at most `count`, in order."""
         slots: list[Slot] = []
-        enough: int | None = None
+        cells, enough, oldest = 0, count, None
         for found in self._slots(device, forward=False):
-            if enough is not None and found.start < enough:
+            if oldest is not None and found.start < oldest:
                 break
-            slots.insert(0, found)
-            if enough is None and len(list(once(_readings(slots)))) >= count:
-                enough = found.start - SKEW_MS // 1000  # copies of the oldest of them may stand so far back
+            slots.append(found)
+            cells += len(found.cells)
+            if oldest is None and cells >= enough:
+                if len(list(once(_readings(slots)))) >= count:
+                    oldest = found.start - SKEW_MS // 1000  # copies of the first of them may stand so far back
+                enough = 2 * cells  # looked at again only when there is twice as much
         return list(once(_readings(slots)))[-count:]
 
     def many(self, devices: Iterable[str], start: int, end: int) -> Iterator[tuple[str, list[Reading]]]:
@@ -83,12 +90,34 @@ class Reader:
             body["ProjectionExpression"] = "#d, #s, #e"
             body["ExpressionAttributeNames"] = {"#d": "device", "#s": "slot", "#e": "expires"}
 
-        def segment(number: int) -> list[dict[str, AttributeValue]]:
-            return list(self._items("Scan", body | {"Segment": number}))
+        pages: Queue[list[dict[str, AttributeValue]] | BaseException | None] = Queue(maxsize=2 * self._threads)
+        left = threading.Event()
+
+        def segment(number: int) -> None:
+            try:
+                for page in self._pages("Scan", body | {"Segment": number}):
+                    _offer(pages, page, left)
+                    if left.is_set():
+                        return
+                _offer(pages, None, left)
+            except BaseException as error:
+                _offer(pages, error, left)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            for items in pool.map(segment, range(self._threads)):
-                yield from items
+            try:
+                for number in range(self._threads):
+                    pool.submit(segment, number)
+                running = self._threads
+                while running:
+                    page = pages.get()
+                    if page is None:
+                        running -= 1
+                    elif isinstance(page, BaseException):
+                        raise page
+                    else:
+                        yield from page
+            finally:
+                left.set()
 
     def _slots(
         self, device: str, first: int | None = None, last: int | None = None, *, forward: bool = True
@@ -106,20 +135,27 @@ class Reader:
             body["ExpressionAttributeValues"] |= {":a": {"N": str(first)}, ":b": {"N": str(last)}}
         if not forward:
             body["Limit"] = 20  # the latest readings are nearly always in the last slots
-        return map(slot, self._items("Query", body))
+        return (slot(item) for page in self._pages("Query", body) for item in page)
 
-    def _items(self, operation: str, body: dict[str, Any]) -> Iterator[dict[str, AttributeValue]]:
-        """Yield the items of every page of a Query or Scan, without those past their expiry."""
+    def _pages(self, operation: str, body: dict[str, Any]) -> Iterator[list[dict[str, AttributeValue]]]:
+        """Yield the pages of a Query or Scan, without the items past their expiry."""
         now = self._clock()
         while True:
             page = self._client.call(operation, body)
-            for item in page["Items"]:
-                expires = item.get("expires")
-                if expires is None or int(expires["N"]) > now:
-                    yield item
+            yield [item for item in page["Items"] if "expires" not in item or int(item["expires"]["N"]) > now]
             if "LastEvaluatedKey" not in page:
                 return
             body = body | {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def _offer(pages: Queue[Any], page: Any, left: threading.Event) -> None:
+    """Put a page where the reader takes it, unless the reader has left."""
+    while not left.is_set():
+        try:
+            pages.put(page, timeout=0.1)
+        except Full:
+            continue
+        return
 
 
 def _readings(slots: Iterable[Slot]) -> Iterator[Reading]:
@@ -133,14 +169,28 @@ def _when(reading: Reading) -> tuple[int, str]:
 def once(readings: Iterable[Reading]) -> Iterator[Reading]:
     """Yield each of one device's readings once, the first copy of each, in the order of time.
 
-    Within SKEW_MS (with a counter) or RESOLUTION_MS (without one) of the first copy, an equal identity is a copy.
+    Within SKEW_MS (with a counter) or RESOLUTION_MS (without one) of the first copy, an equal identity is a copy. A
+    reading of a superseded format is left out where the better one of the same sample lies within SKEW_MS.
     """
     seen: dict[str, int] = {}
-    for reading in sorted(readings, key=_when):
+    ordered = sorted(readings, key=_when)
+    better: dict[Any, list[int]] = {}
+    for reading in ordered:
+        if reading.format in BETTER:
+            better.setdefault(sample_of(reading), []).append(reading.at or 0)
+    for reading in ordered:
         at, identity = reading.at or 0, reading.identity
+        if better and reading.format in SUPERSEDED and _near(better.get(sample_of(reading), ()), at):
+            continue
         within = RESOLUTION_MS if reading.counter is None else SKEW_MS
         before = seen.get(identity)
         if before is not None and at - before < within:
             continue
         seen[identity] = at
         yield reading
+
+
+def _near(times: Sequence[int], at: int) -> bool:
+    """Tell whether one of the times, in order, lies within SKEW_MS of `at`."""
+    place = bisect_left(times, at - SKEW_MS)
+    return place < len(times) and times[place] <= at + SKEW_MS

@@ -129,26 +129,38 @@ def create(dynamodb: Any, prefix: str) -> list[str]:
 
     dynamodb: a boto3 client. prefix: what the names start with (`processor-` gives `processor-readings`).
     """
-    created = []
-    for noun, specification in SPECIFICATIONS.items():
-        keys = [(specification["hash_key"], "HASH")]
-        if "range_key" in specification:
-            keys.append((specification["range_key"], "RANGE"))
-        request: dict[str, Any] = {
-            "TableName": prefix + noun,
-            "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": [{"AttributeName": key["name"], "KeyType": kind} for key, kind in keys],
-            "AttributeDefinitions": [{"AttributeName": key["name"], "AttributeType": key["type"]} for key, _ in keys],
-        }
-        if "stream" in specification:
-            request["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": specification["stream"]}
-        try:
-            dynamodb.create_table(**request)
-        except dynamodb.exceptions.ResourceInUseException:
-            continue
-        dynamodb.get_waiter("table_exists").wait(TableName=prefix + noun, WaiterConfig={"Delay": 1})
-        if "ttl" in specification:
-            ttl = {"AttributeName": specification["ttl"], "Enabled": True}
-            dynamodb.update_time_to_live(TableName=prefix + noun, TimeToLiveSpecification=ttl)
-        created.append(prefix + noun)
+    return [prefix + noun for noun in SPECIFICATIONS if create_table(dynamodb, prefix + noun, noun)]
+
+
+def create_table(dynamodb: Any, name: str, noun: str) -> bool:
+    """Create one table, as `noun` is specified, and tell whether it was not there yet.
+
+    Expiry is switched on where a table lacks it, for whoever made it may have been interrupted before that.
+    """
+    specification = SPECIFICATIONS[noun]
+    keys = [(specification["hash_key"], "HASH")]
+    if "range_key" in specification:
+        keys.append((specification["range_key"], "RANGE"))
+    request: dict[str, Any] = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": [{"AttributeName": key["name"], "KeyType": kind} for key, kind in keys],
+        "AttributeDefinitions": [{"AttributeName": key["name"], "AttributeType": key["type"]} for key, _ in keys],
+    }
+    if "stream" in specification:
+        request["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": specification["stream"]}
+    try:
+        dynamodb.create_table(**request)
+        created = True
+    except dynamodb.exceptions.ResourceInUseException:
+        created = False
+    dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    if "ttl" in specification and (created or not _expires(dynamodb, name)):
+        ttl = {"AttributeName": specification["ttl"], "Enabled": True}
+        dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
     return created
+
+
+def _expires(dynamodb: Any, name: str) -> bool:
+    status = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"].get("TimeToLiveStatus")
+    return status in ("ENABLED", "ENABLING")

@@ -189,8 +189,8 @@ class _Run:
             part.written.invalid.update((cell, str(error)) for cell in part.cells)
             return
         middle = len(part.cells) // 2
-        self.put(_Part(part.group, part.written, part.cells[:middle], part.gateways))
-        self.put(_Part(part.group, part.written, part.cells[middle:], []))
+        for half in (part.cells[:middle], part.cells[middle:]):  # either may fail: both carry the gateways
+            self.put(_Part(part.group, part.written, half, part.gateways))
 
     def fail(self, part: _Part, reason: str) -> None:
         part.written.failed.update(part.cells)

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from operator import itemgetter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from processor.decode.envelope import seal
 from processor.decode.gateways import Advertisement, binary, ruuvi
-from processor.ingest import Batch, Ingest, Limits
+from processor.ingest import Batch, Ingest
 from processor.quarantine import Quarantine
-from processor.store.wire import Credentials, connect
+from processor.store.wire import connect
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
-from tests.benchmarks.measure import Measured, paired, show, verdict
-from tests.benchmarks.messages import messages, vector
+from tests.benchmarks.measure import paired, show, verdict
+from tests.benchmarks.messages import vector
 from tests.benchmarks.stub import Stub, running
+from tests.benchmarks.table import CREDENTIALS, GATEWAY, LIMITS, REGION, RSSI, START, TABLE, arriving, fleet
 
-START = 1_700_000_010_000
-GATEWAY = "C8:25:2D:8E:9C:2C"
 IMSI = "295050000000001"
-LIMITS = Limits(400 * 86400)
 CONTEXT = SimpleNamespace(
     aws_request_id="benchmark", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 600_000
 )
@@ -48,13 +45,12 @@ AT = 8
 """Where they are in the advertisement: after the flags, the structure's head and that first byte."""
 
 
-class Shape:
-    """A way for one advertisement to come: how a gateway sends it, and how the floor finds it again."""
+class Shape(NamedTuple):
+    """A way for one advertisement to come: how a gateway sends it, and how the floor finds its data again."""
 
-    def __init__(self, name: str, sent: Callable[[Advertisement], Any], data: Callable[[Any], bytes]) -> None:
-        self.name = name
-        self.sent = sent
-        self.data = data
+    name: str
+    sent: Callable[[Advertisement], Any]
+    data: Callable[[Any], bytes]
 
 
 def _tag(payload: Any) -> bytes:
@@ -86,43 +82,44 @@ SHAPES = (
 )
 
 
-def run(rounds: int, count: int = 1000) -> None:
+def run(rounds: int, count: int, *, least: float) -> None:
     """Measure every shape and print the table."""
-    rows = []
     with running() as stub:
-        for shape in SHAPES:
-            event = batch(shape, max(1, count // EACH), EACH)
-            records = event["Records"]
-            with ExitStack() as stack:
-                handle, output = handler(stub.url, stack)
-                check(shape, event, handle, output, stub)
-                measured = paired(
-                    {
-                        "floor": lambda: floor(records, shape.data),
-                        "handler": lambda: handle(event, CONTEXT),
-                        "decode": lambda: Batch(records, LIMITS, {}).decode(),
-                    },
-                    rounds=rounds,
-                )
-            rows.append(_row(shape, measured, len(records)))
+        rows = [_measure(shape, stub, rounds, count, least) for shape in SHAPES]
     show(
-        f"Handler, {count} records, {EACH} a device, CPU per record: the floor is base64, orjson, hexadecimal, struct, "
+        f"Handler, {count} records, {EACH} a device: CPU per record. The floor is base64, orjson, hexadecimal, struct, "
         "item, orjson.dumps",
         ("record", "floor, µs", "handler, µs", "of it decode and group", "handler / floor", "at most"),
         rows,
     )
 
 
+def _measure(shape: Shape, stub: Stub, rounds: int, count: int, least: float) -> list[str]:
+    event = batch(shape, count // EACH, EACH)
+    records = event["Records"]
+    with ExitStack() as stack:
+        handle, output = handler(stub.url, stack)
+        check(shape, event, handle, output, stub)
+        works: dict[str, Callable[[], object]] = {
+            "floor": lambda: floor(records, shape.data),
+            "handler": lambda: handle(event, CONTEXT),
+            "decode": lambda: Batch(records, LIMITS, {}).decode(),
+        }
+        measured = paired(works, rounds=rounds, least=least, frozen=False)
+    micros = [f"{measured.seconds(name) / len(records) * 1e6:.1f}" for name in works]
+    ratio = measured.ratio("handler", "floor")
+    return [shape.name, *micros, f"{ratio:.1f}", verdict(ratio, most=TARGET)]
+
+
 def batch(shape: Shape, devices: int, each: int) -> dict[str, Any]:
-    """Return the event of `each` readings of every device, all in one slot, in no order, one a record."""
-    chance = random.Random(1)
-    sent = []
-    for n, message in enumerate(messages("ruuvi.5", devices * each, sensors=devices)):
-        at = START + n // devices * 1400 + chance.randrange(1000)
-        payload = shape.sent(Advertisement(message.address, -60, at, message.data))
-        sent.append((at, seal(payload, at=at, imsi=IMSI)))
-    chance.shuffle(sent)
-    return {"Records": [_record(n, at, data) for n, (at, data) in enumerate(sent)]}
+    """Return the event of `each` readings of every device, one a record."""
+    told = fleet(devices, each)
+    return {"Records": [_record(n, heard.at, sealed(shape, heard)) for n, heard in enumerate(told)]}
+
+
+def sealed(shape: Shape, heard: Advertisement) -> bytes:
+    """Return the record that Funnel makes of an advertisement sent in this shape."""
+    return seal(shape.sent(heard), at=heard.at, imsi=IMSI)
 
 
 def _record(n: int, at: int, data: bytes) -> dict[str, Any]:
@@ -139,16 +136,16 @@ def _record(n: int, at: int, data: bytes) -> dict[str, Any]:
         "eventVersion": "1.0",
         "eventID": f"shardId-000000000000:{n:056d}",
         "eventName": "aws:kinesis:record",
-        "awsRegion": "ap-northeast-1",
-        "eventSourceARN": "arn:aws:kinesis:ap-northeast-1:000000000000:stream/processor",
+        "awsRegion": REGION,
+        "eventSourceARN": f"arn:aws:kinesis:{REGION}:000000000000:stream/processor",
     }
 
 
 def handler(url: str, stack: ExitStack) -> tuple[Callable[[Any, Any], dict[str, Any]], io.StringIO]:
     """Return the function's handler, put together as its main.py does, and where it writes its lines."""
-    client = connect(region="ap-northeast-1", endpoint=url, credentials=Credentials("AKIDEXAMPLE", "SECRETEXAMPLE"))
+    client = connect(region=REGION, endpoint=url, credentials=CREDENTIALS)
     stack.callback(client.close)
-    writer = Writer(client, "processor-readings")
+    writer = Writer(client, TABLE)
     stack.callback(writer.close)
     output = io.StringIO()
     return Ingest(writer, Quarantine("bucket", _no_s3), Telemetry("benchmark", stream=output), LIMITS).handle, output
@@ -158,7 +155,7 @@ def _no_s3() -> Any:
     raise AssertionError("nothing is to be rejected")
 
 
-def floor(records: list[Mapping[str, Any]], find: Callable[[Any], bytes]) -> list[bytes]:
+def floor(records: Iterable[Mapping[str, Any]], find: Callable[[Any], bytes]) -> list[bytes]:
     """Return the items of a batch, as short as it can be written: no checks, no sentinels, no identity, no write."""
     items = []
     for record in records:
@@ -186,14 +183,14 @@ def floor(records: list[Mapping[str, Any]], find: Callable[[Any], bytes]) -> lis
 def check(shape: Shape, event: dict[str, Any], handle: Callable[..., Any], output: io.StringIO, stub: Stub) -> None:
     """See that floor and handler read the published vector, and that the handler stores the batch in the calls due."""
     known = vector("ruuvi.5")
-    one = [_record(0, START, seal(shape.sent(Advertisement(known.address, -60, START, known.data)), at=START, imsi=IMSI))]
+    record = _record(0, START, sealed(shape, Advertisement(known.address, RSSI, START, known.data)))
+    one: list[Mapping[str, Any]] = [record]
     (item,) = map(orjson.loads, floor(one, shape.data))
     assert {name: item[name] for name in known.values} == known.values
     work = Batch(one, LIMITS, {})
     work.decode()
-    (group,) = work.groups.values()
-    (cell,) = group.cells.values()
-    assert (group.device, cell["M"]["t"]) == (known.address, {"N": "24.3"})
+    (stored,) = arriving(work.groups.values())
+    assert (stored.device, stored.values) == (known.address, known.values)
 
     before = stub.counts()
     assert handle(event, CONTEXT) == {"batchItemFailures": []}
@@ -202,9 +199,3 @@ def check(shape: Shape, event: dict[str, Any], handle: Callable[..., Any], outpu
     count = len(event["Records"])
     assert itemgetter("received", "stored")(blob["Ledger"]) == (count, count), blob["Ledger"]
     assert after["operations"]["UpdateItem"] - before["operations"].get("UpdateItem", 0) == -(-count // EACH)
-
-
-def _row(shape: Shape, measured: Measured, count: int) -> list[str]:
-    micros = [f"{measured.seconds(name) / count * 1e6:.1f}" for name in ("floor", "handler", "decode")]
-    ratio = measured.ratio("handler", "floor")
-    return [shape.name, *micros, f"{ratio:.1f}", verdict(ratio, most=TARGET)]

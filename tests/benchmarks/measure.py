@@ -32,8 +32,17 @@ class Measured:
         return median(mine / other for mine, other in zip(self.rounds[name], self.rounds[to], strict=True))
 
 
-def paired(contenders: Mapping[str, Callable[[], object]], *, rounds: int, least: float = LEAST) -> Measured:
-    """Run all contenders, `rounds` times in turn, after one turn that warms them up and is not counted."""
+def paired(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int, least: float, frozen: bool = True
+) -> Measured:
+    """Run all contenders, `rounds` times in turn, after one turn that warms them up and is not counted.
+
+    frozen: keep what is there before they start, all contenders' imports and inputs, out of garbage collection, so that
+    none pays for the others'. What they make while they run is collected, and counted, as always.
+    """
+    if frozen:
+        gc.collect()
+        gc.freeze()
     repeats = {}
     for name, work in contenders.items():
         work()
@@ -60,7 +69,10 @@ def show(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None
     cells.insert(1, ["-" * (width - 1) + (":" if n else "-") for n, width in enumerate(widths)])
     print(f"\n{title}\n")
     for row in cells:
-        padded = (cell.rjust(width) if n else cell.ljust(width) for n, (cell, width) in enumerate(zip(row, widths)))
+        padded = (
+            cell.rjust(width) if n else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         print(f"| {' | '.join(padded)} |", flush=True)
 
 

@@ -55,7 +55,11 @@ def _old_tag(chance: random.Random, n: int) -> dict[str, Value]:
 
 def _air(chance: random.Random, n: int) -> dict[str, Value]:
     tenths = {name: chance.randrange(1000) / 10 for name in ("pm1_0", "pm2_5", "pm4_0", "pm10")}
-    counts = {"co2": chance.randrange(400, 4000), "voc_index": chance.randrange(500), "nox_index": chance.randrange(500)}
+    counts = {
+        "co2": chance.randrange(400, 4000),
+        "voc_index": chance.randrange(500),
+        "nox_index": chance.randrange(500),
+    }
     return _weather(chance, n) | tenths | counts | {"illuminance": chance.randrange(100_000) / 100}
 
 

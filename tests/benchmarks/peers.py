@@ -22,7 +22,7 @@ class Peer(Protocol):
     name: str
     takes: str
     """What it is given, for the reader of the tables."""
-    kinds: Mapping[str, Mapping[str, str]]
+    kinds: ClassVar[Mapping[str, Mapping[str, str]]]
     """The formats that it reads, and what it calls the quantities that are compared."""
 
     def given(self, message: Message) -> Any:

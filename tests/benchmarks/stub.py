@@ -115,7 +115,7 @@ async def serve(latency: float, body: bytes, port: int, leashed: bool) -> None:
     server = await loop.create_server(lambda: Connection(counts, answers, default, latency), "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     if leashed:
-        loop.add_reader(0, lambda: os.read(0, 4096) or ended.set())
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else ended.set())
     await ended.wait()
 
 

@@ -6,7 +6,6 @@ others make an item of each reading, with its quantities' full names, as one wou
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,20 +17,16 @@ import boto3
 from botocore.config import Config
 
 from processor.decode import readings
+from processor.decode.gateways import Advertisement
+from processor.ingest import Batch
 from processor.reading import Reading
-from processor.store.tables import SLOT_MS, SLOT_SECONDS, cell_name, cell_value, slot, slot_of
-from processor.store.wire import Credentials, connect
+from processor.store.wire import connect
 from processor.store.writer import Group, Writer
 from tests.benchmarks.measure import Measured, paired, show, verdict
-from tests.benchmarks.messages import messages, vector
+from tests.benchmarks.messages import vector
 from tests.benchmarks.stub import Stub, running
+from tests.benchmarks.table import CREDENTIALS, GATEWAY, LIMITS, REGION, RSSI, START, TABLE, arriving, fleet
 
-TABLE = "processor-readings"
-REGION = "ap-northeast-1"
-CREDENTIALS = Credentials("AKIDEXAMPLE", "SECRETEXAMPLE")
-GATEWAY = "C8:25:2D:8E:9C:2C"
-START = 1_700_000_010_000
-RETENTION = 400 * 86400
 THREADS = 16
 BATCH = 25
 """Items that one BatchWriteItem takes."""
@@ -47,29 +42,18 @@ TARGETS = {1: 0.75, 8: 0.15, 10: 0.15}
 Write = Callable[[list[Reading]], object]
 
 
-def run(rounds: int, count: int = 1000) -> None:
+def run(rounds: int, count: int, *, least: float) -> None:
     """Measure each number of readings a device, and print the tables."""
     with running() as stub, contenders(stub.url) as writers:
         for each, target in TARGETS.items():
-            told = fleet(count // each, each)
+            told = [decoded(heard) for heard in fleet(count // each, each)]
             check(stub, writers, told)
-            measured = paired({name: _work(write, told) for name, write in writers.items()}, rounds=rounds)
+            measured = paired({name: _work(write, told) for name, write in writers.items()}, rounds=rounds, least=least)
             show(
                 f"Writer, {len(told)} readings, {each} a device: CPU per reading",
                 ("", "µs", "of the client's", "at most"),
                 (_row(name, measured, len(told), target) for name in writers),
             )
-
-
-def fleet(devices: int, each: int) -> list[Reading]:
-    """Return `each` readings of every device, all in one slot, in no order: so do randomised partition keys."""
-    chance = random.Random(1)
-    found = []
-    for n, message in enumerate(messages("ruuvi.5", devices * each, sensors=devices)):
-        at = START + n // devices * 1400 + chance.randrange(1000)
-        found += readings(message.data, message.address, at, {}, GATEWAY, -60)
-    chance.shuffle(found)
-    return found
 
 
 @contextmanager
@@ -106,20 +90,18 @@ def contenders(url: str) -> Iterator[dict[str, Write]]:
         }
 
 
+def decoded(heard: Advertisement) -> Reading:
+    """Return the one Reading of an advertisement."""
+    (reading,) = readings(heard.data, heard.address, heard.at, {}, heard.gateway, heard.rssi)
+    return reading
+
+
 def groups(told: list[Reading]) -> list[Group]:
-    """Group readings by device and slot, as the handler does."""
-    found: dict[tuple[str, int], Group] = {}
-    for reading in told:
-        at = reading.at or 0
-        start = slot_of(at)
-        group = found.get((reading.device, start))
-        if group is None:
-            group = found[reading.device, start] = Group(reading.device, start, start + SLOT_SECONDS + RETENTION)
-        offset = at - start * 1000
-        group.cells[cell_name(reading, offset)] = cell_value(reading, offset)
-        if reading.gateway is not None:
-            group.gateways.setdefault(reading.gateway, reading.rssi)
-    return list(found.values())
+    """Group readings by device and slot, as the handler does, with its own code."""
+    batch = Batch([], LIMITS, {})
+    for n, reading in enumerate(told):
+        batch._group(reading, (n, 0), START)
+    return list(batch.groups.values())
 
 
 def item(reading: Reading) -> dict[str, dict[str, str]]:
@@ -169,10 +151,8 @@ def table_loop(table: Any, told: list[Reading]) -> None:
 def check(stub: Stub, writers: Mapping[str, Write], told: list[Reading]) -> None:
     """See that everyone writes the values of the published vector, and every reading in the calls expected."""
     known = vector("ruuvi.5")
-    (reading,) = readings(known.data, known.address, START, {}, GATEWAY, -60)
-    (group,) = groups([reading])
-    key = {"device": {"S": group.device}, "slot": {"N": str(group.slot)}}
-    (ours,) = slot(key | group.cells).cells.values()
+    reading = decoded(Advertisement(known.address, RSSI, START, known.data, GATEWAY))
+    (ours,) = arriving(groups([reading]))
     assert ours.values == known.values
     theirs, full = item(reading), document(reading)
     for name, value in known.values.items():
@@ -186,7 +166,7 @@ def check(stub: Stub, writers: Mapping[str, Write], told: list[Reading]) -> None
         TABLE_LOOP: ("BatchWriteItem", calls, len(told)),
         SINGLES: ("PutItem", len(told), len(told)),
     }
-    assert sum(len(group.cells) for group in groups(told)) == len(told)
+    assert len(arriving(groups(told))) == len(told)
     for name, write in writers.items():
         before = stub.counts()
         write(told)

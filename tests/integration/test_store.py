@@ -28,7 +28,7 @@ def aws():
 def store(aws, request):
     aws.reset()
     settings = Settings.read(aws.environment() | {"DYNAMODB_CLIENT": request.param})
-    assert tables.create(aws.client("dynamodb"), settings.table_prefix) == ["processor-readings"]
+    assert tables.create(aws.client("dynamodb"), settings.table_prefix) == ["processor-readings", "processor-cache"]
     with closing(client(settings)) as dynamodb:
         writer = Writer(dynamodb, settings.readings_table, threads=4)
         yield writer, Reader(dynamodb, settings.readings_table, threads=3), aws
@@ -84,5 +84,6 @@ def test_tables_are_created_once_with_stream_and_ttl(store):
     assert tables.create(dynamodb, "processor-") == []
     described = dynamodb.describe_table(TableName="processor-readings")["Table"]
     assert described["StreamSpecification"] == {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"}
-    ttl = dynamodb.describe_time_to_live(TableName="processor-readings")["TimeToLiveDescription"]
-    assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}
+    for name in ("processor-readings", "processor-cache"):
+        ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}

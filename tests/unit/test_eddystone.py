@@ -41,8 +41,19 @@ def test_only_telemetry_counts():
     assert eddystone.decode(bytes(20), None, {}).counter is None
 
 
-@pytest.mark.parametrize("frame", ["30", "3012" + "00" * 8, "2001" + "00" * 16, "40", "FF00"])
-def test_eid_encrypted_telemetry_and_unknown_frames_are_not_known(frame):
+def test_an_ephemeral_identifier_is_kept_as_it_comes():
+    decoded = eddystone.decode(bytes.fromhex("30EE0102030405060708"), None, {})
+    assert decoded[:3] == ("eddystone.eid", {"tx_power": -18, "eid": "0102030405060708"}, None)
+    assert TABLES["eddystone.eid"].encode(decoded.values) == bytes.fromhex("30EE0102030405060708")
+
+
+def test_encrypted_telemetry_is_kept_as_it_comes():
+    decoded = eddystone.decode(bytes.fromhex("2001" + "A5" * 16), None, {})
+    assert decoded[:3] == ("eddystone.etlm", {"raw": "a5" * 16}, None)
+
+
+@pytest.mark.parametrize("frame", ["2002" + "00" * 16, "40", "FF00"])
+def test_unknown_frames_and_versions_are_not_known(frame):
     assert eddystone.decode(bytes.fromhex(frame), None, {}) is None
 
 
@@ -55,6 +66,8 @@ def test_eid_encrypted_telemetry_and_unknown_frames_are_not_known(frame):
         ("20", "expected 14 bytes, got 1"),
         ("2000" + "00" * 11, "expected 14 bytes, got 13"),
         ("10EE", "expected 3 bytes or more, got 2"),
+        ("30", "expected 10 bytes, got 1"),
+        ("2001" + "00" * 15, "expected 18 bytes, got 17"),
     ],
 )
 def test_a_frame_of_a_wrong_length_is_an_error(frame, expected):

@@ -9,6 +9,7 @@ import pytest
 from processor.ingest import Limits
 from processor.local.check import Expected
 from processor.local.fleet import MIX, MODELS, Fleet, Gateway
+from processor.store.reader import once
 
 START = 1_790_000_000_000
 
@@ -33,7 +34,7 @@ def expected(which, sent):
 
 
 def test_the_same_seed_and_start_give_the_same_bytes_and_another_seed_others():
-    one, same, other = (list(fleet(seed=seed).records(duration_ms=20_000)) for seed in (3, 3, 4))
+    one, same, other = (list(fleet(seed=seed).records(duration_ms=25_000)) for seed in (3, 3, 4))
     assert one == same != other
 
 
@@ -45,8 +46,39 @@ def test_what_the_fleet_counts_is_what_decodes(seed):
     assert found.advertisements == which.truth.advertisements
     assert found.rejected.total() == which.truth.malformed > 0
     assert found.ignored.total() - found.ignored["superseded"] == which.truth.ignored > 0
-    assert {device for device, _, _ in found.cells} == {device for device, _ in which.truth.readings}
+    assert {device for device, _, _ in found.cells} == {device for device, _ in which.truth.measured}
     assert found.copies > 0
+
+
+def stored(found):
+    """The readings as they would be read back from the expected cells."""
+    devices = {}
+    for copies in found.cells.values():
+        devices.setdefault(copies[0].device, []).append(copies[0])
+    return {device: list(once(each)) for device, each in devices.items()}
+
+
+def test_the_fleets_own_truth_sees_a_value_a_time_or_a_reading_that_is_wrong():
+    which = fleet(malformed=0)
+    found = stored(expected(which, list(which.records(duration_ms=30_000))))
+    assert which.compare(found) == []
+    device = next(sensor.address for sensor in which.sensors if sensor.model == "ruuvi.5")
+
+    def differs(change):
+        return which.compare(found | {device: change(list(found[device]))})
+
+    assert differs(lambda each: each[1:]) == [f"{device} (ruuvi.5): 1 measurements not stored, 0 never made"]
+    assert differs(lambda each: [*each, each[-1]])  # doubled
+    assert differs(lambda each: [each[0]._replace(values={"temperature": 99.0}), *each[1:]])
+    assert differs(lambda each: [each[0]._replace(at=each[0].at + 60_000), *each[1:]])
+    assert which.compare(found | {"AA:AA:AA:AA:AA:AA": found[device][:1]})
+
+
+def test_a_post_holds_no_more_than_a_gateway_sends_at_once():
+    which = fleet(devices=3000, gateways=1, rate=3000, malformed=0)
+    sent = list(which.records(measurements=6000))
+    assert len(sent) > 5
+    assert max(len(record.data) for record in sent) < 200_000
 
 
 def test_every_model_and_every_gateway_family_takes_part():
@@ -71,11 +103,11 @@ def test_every_copy_of_a_counted_measurement_is_within_the_skew():
 def test_so_many_measurements_are_taken_and_what_gateways_hold_is_sent_at_the_end():
     which = fleet(malformed=0)
     sent = list(which.records(measurements=100))
-    assert 60 <= len(which.truth.readings) <= 100  # a tenth of the advertisements is heard by nobody, some are ignored
+    assert 60 <= len(which.truth.measured) <= 100  # a tenth of the advertisements is heard by nobody, some are ignored
     assert sent[-1].at == max(record.at for record in sent)
     assert all(not gateway.heard for gateway in which.gateways)
 
 
 def test_records_come_in_the_order_of_their_times():
-    times = [record.at for record in fleet().records(duration_ms=20_000)]
+    times = [record.at for record in fleet().records(duration_ms=25_000)]
     assert times == sorted(times)

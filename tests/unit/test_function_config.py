@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from processor.errors import LocalError
+from processor.apex import FunctionConfig, read_function
+from processor.errors import LocalError, SettingsError
 from processor.local import function as function_module
-from processor.local.apex import FunctionConfig, read_function
 from processor.local.function import Function, native_runtime, worker_variables
 
 
@@ -41,6 +41,7 @@ def test_function_json_says_everything(tmp_path: Path) -> None:
         memory_mb=512,
         timeout_s=60,
         environment={"A": "b"},
+        description="x",
     )
 
 
@@ -80,13 +81,13 @@ def test_apex_defaults_fill_what_nobody_says(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, content: Any, complaint: str) -> None:
-    with pytest.raises(LocalError, match=r"function\.json") as caught:
+    with pytest.raises(SettingsError, match=r"function\.json") as caught:
         read_function(write(tmp_path, content))
     assert complaint in str(caught.value)
 
 
 def test_a_missing_function_json_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match=r"function\.json: expected apex's configuration there"):
+    with pytest.raises(SettingsError, match=r"function\.json: expected apex's configuration there"):
         read_function(tmp_path)
 
 
@@ -110,6 +111,13 @@ def test_workers_get_the_variables_of_lambda_and_cannot_override_them(tmp_path: 
     assert variables["TZ"] == "Asia/Tokyo"
     assert variables["LAMBDA_TASK_ROOT"] == str(config.directory)
     assert variables["AWS_LAMBDA_LOG_STREAM_NAME"] != worker_variables(config)["AWS_LAMBDA_LOG_STREAM_NAME"]
+
+
+def test_a_package_that_apex_left_is_not_run(tmp_path: Path) -> None:
+    directory = write(tmp_path, {})
+    (directory / ".package").touch()
+    with pytest.raises(LocalError, match=r"package\.py clean"):
+        Function(directory, environment={}, sink=print)
 
 
 def test_the_plain_runtime_is_taken_where_the_compiled_part_is_missing(

@@ -181,6 +181,7 @@ def test_invalid_base64_in_the_event_itself_is_rejected(handler, context, kinesi
     run = handler()
     run.ingest.handle(kinesis_event("A", listed(rawv2())), context)
     count(run.ledger, received=2, stored=1, rejected=1)
+    assert [(index, reason) for _, index, reason in run.rejected()] == [(None, "base64")]
 
 
 def test_one_bad_advertisement_among_good_ones_is_the_only_one_rejected(handler, context, kinesis_event):
@@ -222,6 +223,11 @@ def test_format_6_is_ignored_where_the_same_sensor_sent_e1(handler, context, kin
     run = handler()
     run.ingest.handle(kinesis_event(listed(manufacturer_data(0x0499, six), manufacturer_data(0x0499, e1))), context)
     count(run.ledger, received=2, stored=1, ignored=1)
+    next_six = ruuvi.DF6.encode(values | {"sequence": 8})  # a sample of which no E1 was heard
+    run.ingest.handle(
+        kinesis_event(listed(manufacturer_data(0x0499, next_six), manufacturer_data(0x0499, e1))), context
+    )
+    count(run.ledger, received=2, stored=1, duplicates=1)
     run.ingest.handle(kinesis_event(listed(manufacturer_data(0x0499, six), device="AA:AA:AA:AA:AA:AA")), context)
     count(run.ledger, received=1, stored=1)
 
@@ -375,6 +381,42 @@ def test_one_log_line_and_one_emf_blob_for_each_batch(handler, context, kinesis_
                      "MemoryUsed", "MemoryUtilization"}  # fmt: skip
     assert blobs[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
     assert 0 < blobs[0]["MemoryUsed"][0] <= blobs[0]["MemoryPeakMB"]
+    assert blobs[0]["MemoryUtilization"][0] == pytest.approx(100 * blobs[0]["MemoryPeakMB"] / 256, abs=0.1)
+    assert blobs[0]["WriteUnits"] == blobs[0]["WriteCalls"] == 1
+    assert {"DecodeMs", "WriteMs", "QuarantineMs"} <= set(blobs[0])
+    assert blobs[0]["DecodeMs"] > 0
+    assert logs[0]["level"] == "INFO"
+
+
+def test_a_failed_batch_is_a_warning_that_says_why(handler, context, kinesis_event, table, throttled):
+    table.fail = throttled
+    run = handler()
+    run.ingest.handle(kinesis_event(listed(rawv2())), context)
+    (log,) = (line for line in run.lines() if "_aws" not in line)
+    assert log["level"] == "WARNING"
+    assert "ThrottlingException" in log["error"]
+    assert (log["received"], log["failed"], log["request_id"]) == (1, 1, "request-1")
+
+
+def test_the_first_rssi_of_a_gateway_stays(handler, context, kinesis_event, table):
+    run = handler()
+    run.ingest.handle(kinesis_event(listed(rawv2(1), rssi=-70), listed(rawv2(2), rssi=-50)), context)
+    ((_, item),) = table.items.items()
+    assert item["g295050000000001"] == {"N": "-70"}
+
+
+def test_an_advertisement_with_two_readings_has_two_outcomes(handler, context, kinesis_event):
+    both = rawv2() + service_data(bthome.UUID, bthome.encode({"packet_id": 1, "temperature": 21.5}))
+    run = handler()
+    run.ingest.handle(kinesis_event(listed(both)), context)
+    count(run.ledger, received=2, stored=2)
+
+
+def test_a_reading_of_its_count_alone_is_ignored(handler, context, kinesis_event):
+    only = service_data(bthome.UUID, bthome.encode({"packet_id": 1}))
+    run = handler()
+    run.ingest.handle(kinesis_event(listed(only)), context)
+    count(run.ledger, received=1, ignored=1)
 
 
 def test_ages_sample_a_large_batch_evenly_with_its_oldest():

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
     "processor.errors": 0,
     "processor.reading": 1,
+    "processor.package": 1,
+    "processor.apex": 2,
     "processor.settings": 2,
     "processor.decode": 2,
     "processor.store": 3,
@@ -27,6 +29,7 @@ LAYERS = {
     "processor.restore": 4,
     "processor.quarantine": 4,
     "processor.planner": 4,
+    "processor.deploy": 4,
     "processor.local": 5,
     "processor.dashboard": 5,
     "processor.cli": 5,
@@ -34,6 +37,7 @@ LAYERS = {
 }
 SIDEWAYS = {
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine, and makes its rejections
+    ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run
 }
 FILES = sorted((*(ROOT / "processor").rglob("*.py"), *(ROOT / "apex").rglob("*.py")))

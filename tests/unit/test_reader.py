@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.errors import TransientError
 from processor.reading import Reading
 from processor.store.reader import Reader, once
 from processor.store.tables import SLOT_MS, cell_name, cell_value, slot_of
@@ -16,6 +17,10 @@ START = 1_700_000_010_000 // SLOT_MS * SLOT_MS
 
 def reading(at, counter=None, digest=0, device=DEVICE, temperature=20.5):
     return Reading(device, at, "ruuvi.5", {"temperature": temperature}, counter, digest)
+
+
+def reading_at(n):
+    return reading(START + n * SLOT_MS, counter=n)
 
 
 @pytest.fixture
@@ -68,6 +73,36 @@ def test_the_latest_are_the_last_whatever_their_copies(store, reader):
     assert reader.latest(DEVICE, 5) == every[25:]
     assert reader.latest(DEVICE, 100) == every
     assert reader.latest("AA:AA:AA:AA:AA:AA") == []
+
+
+def test_a_superseded_format_is_left_out_where_the_better_one_is_near():
+    e1, six = (reading(50_000, counter=9)._replace(format=name) for name in ("ruuvi.e1", "ruuvi.6"))
+    far, other = six._replace(at=50_000 + 60_001), reading(50_500, counter=10)
+    missed = six._replace(at=49_000, counter=8)  # its E1 was not heard
+    assert list(once([six, missed, e1, far, other])) == [missed, e1, other, far]
+    assert list(once([six, e1._replace(counter=0x0209)])) == [e1._replace(counter=0x0209)]
+    assert list(once([six])) == [six]
+
+
+def test_a_scan_that_fails_raises_and_one_that_is_left_ends(store, reader, table):
+    store(*(reading_at(n) for n in range(40)))
+    assert len(list(reader.scan())) == 40
+    next(reader.scan())
+
+    def fail(operation, body):
+        raise TransientError("InternalServerError", "broken")
+
+    table.fail = fail
+    with pytest.raises(TransientError):
+        list(reader.scan())
+
+
+def test_the_latest_of_many_are_found_with_few_looks(store, reader, monkeypatch):
+    looks = []
+    monkeypatch.setattr("processor.store.reader.once", lambda readings: looks.append(1) or once(readings))
+    store(*(reading(START + n * SLOT_MS, counter=n) for n in range(400)))
+    assert len(reader.latest(DEVICE, 300)) == 300
+    assert len(looks) <= 4
 
 
 def test_expired_items_are_not_read(store, reader):

@@ -124,6 +124,40 @@ def test_measured_units_are_those_of_the_whole_item(table):
     writer.close()
 
 
+def test_a_gateway_that_did_not_say_its_rssi_is_noted_all_the_same(writer, table):
+    writer.write([Group("D", 0, 1, {"c1.AAAA": cell()}, {"G": None})], deadline=soon())
+    assert table.items["D", 0]["gG"] == {"NULL": True}
+
+
+def test_the_services_own_count_of_units_is_added_up(writer):
+    assert writer.write([group("A"), group("B")], deadline=soon()).units == 2.0
+
+
+def test_gateways_are_noted_even_where_the_first_half_of_the_cells_is_invalid(writer, table):
+    def fail(operation, body):
+        if "c0.AAAA" in body["ExpressionAttributeNames"].values():
+            raise InvalidWrite("ValidationException", "no", status=400)
+
+    table.fail = fail
+    writer.write([group(cells=2)], deadline=soon())
+    assert table.items["D", 0]["gG0"] == {"N": "-60"}
+
+
+def test_the_deadline_is_passed_on_and_the_first_error_is_told(table):
+    seen = []
+
+    class Client:
+        def call(self, operation, body, *, deadline):
+            seen.append(deadline)
+            raise TransientError("ThrottlingException", f"number {len(seen)}")
+
+    writer = Writer(Client(), "t", threads=1)
+    outcome = writer.write([group("A"), group("B")], deadline=(deadline := soon()))
+    writer.close()
+    assert seen == [deadline, deadline]
+    assert "number 1" in outcome.error
+
+
 def test_more_gateways_than_one_call_takes_leave_room_for_the_cells(writer, table):
     outcome = writer.write([group(cells=200, gateways=300)], deadline=soon())
     assert len(outcome.written[0].stored) == 200

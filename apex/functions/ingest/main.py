@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from processor.ingest import Ingest, Limits
+from processor.ingest import Ingest, Limits, known_gateways
 from processor.quarantine import Quarantine
 from processor.settings import Settings
 from processor.store import client
@@ -13,10 +13,15 @@ settings = Settings.read()
 
 
 def s3() -> Any:
-    """Make the S3 client when the first record is rejected: nearly no batch needs boto3."""
-    import boto3
+    """Make the S3 client when the first record is rejected: nearly no batch needs boto3.
 
-    return boto3.client("s3", region_name=settings.region)
+    Its two tries fit into ingest's MARGIN_SECONDS: a hanging S3 must not take the answer with it.
+    """
+    import boto3
+    from botocore.config import Config
+
+    bounds = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
+    return boto3.client("s3", region_name=settings.region or None, config=bounds)
 
 
 handle = Ingest(
@@ -31,4 +36,5 @@ handle = Ingest(
     Limits.of(settings),
     keys=settings.bindkeys,
     samples=settings.ignored_samples,
+    known=known_gateways(settings),
 ).handle

@@ -6,11 +6,30 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from processor.decode.fields import Decoded
-from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
+from processor.decode.formats import (
+    airthings,
+    aranet,
+    bluemaestro,
+    bthome,
+    eddystone,
+    ela,
+    govee,
+    ibeacon,
+    inkbird,
+    minew,
+    moko,
+    mopeka,
+    omron,
+    ruuvi,
+    sensorpush,
+    teltonika,
+    thermopro,
+)
+from processor.reading import Reading
 
 
 class Decoder(Protocol):
-    """Decodes one payload, which comes without its company identifier or UUID."""
+    """Decodes one payload, which comes without its company identifier or UUID, but see `BY_NAME`."""
 
     def __call__(
         self, data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
@@ -23,17 +42,64 @@ class Decoder(Protocol):
 
 
 MANUFACTURERS: dict[int, Decoder] = {
+    airthings.COMPANY: airthings.decode,
+    aranet.COMPANY: aranet.decode,
+    bluemaestro.COMPANY: bluemaestro.decode,
+    ela.COMPANY: ela.decode,
+    govee.COMPANY: govee.decode,
+    govee.COMPANY_H5179: govee.decode_h5179,
+    govee.COMPANY_NOKIA: govee.decode_nokia,
     ibeacon.COMPANY: ibeacon.decode,
+    minew.COMPANY: minew.decode_manufacturer,
+    mopeka.COMPANY: mopeka.decode,
+    omron.COMPANY: omron.decode,
     ruuvi.COMPANY: ruuvi.decode,
+    teltonika.COMPANY: teltonika.decode,
 }
 
 SERVICES: dict[int, Decoder] = {
     bthome.UUID: bthome.decode,
     eddystone.UUID: eddystone.decode,
+    minew.UUID: minew.decode,
+    moko.UUID: moko.decode,
 }
 
-FORMATS = (*ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS)
+BY_NAME: dict[bytes, Decoder] = {
+    **dict.fromkeys(inkbird.NAMES, inkbird.decode),
+    **dict.fromkeys(sensorpush.NAMES, sensorpush.decode),
+    **dict.fromkeys(thermopro.NAMES, thermopro.decode),
+}
+"""By the first three bytes of the local name, makers that put data in the place of the company identifier: they get all
+of the manufacturer data."""
+
+BY_UUID: dict[bytes, Decoder] = {
+    **dict.fromkeys(govee.MEAT_UUIDS, govee.decode_meat),
+    sensorpush.UUID: sensorpush.decode,
+    sensorpush.UUID_HT1: sensorpush.decode,
+}
+"""The same by a service UUID of 2 or 16 bytes, as advertised."""
+
+FORMATS = (
+    *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,
+    *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
+    *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS,
+)  # fmt: skip
 """Every format's table: its name, source, quantities with their resolutions, counter, whether it may be encrypted."""
 
-SUPERSEDED: dict[str, str] = ruuvi.SUPERSEDED
-"""Formats that say less than another one the same sensor also sends: where that one was heard, they are ignored."""
+SUPERSEDED: dict[str, tuple[str, int]] = ruuvi.SUPERSEDED
+"""Formats that say less of a sample than another one the same sensor also sends: the other one's name, and the bits of
+its counter that they share. Where both of a sample were heard, the lesser one is left out."""
+
+BETTER: dict[str, int] = dict(SUPERSEDED.values())
+
+
+def sample_of(reading: Reading) -> tuple[str, str, int] | None:
+    """Return what a reading of a better format and the lesser one of the same sample have in common; None for others."""
+    counter, name = reading.counter, reading.format
+    if counter is None:
+        return None
+    if name in BETTER:
+        return reading.device, name, counter & BETTER[name]
+    if name in SUPERSEDED:
+        return reading.device, SUPERSEDED[name][0], counter
+    return None

@@ -1,11 +1,13 @@
-"""Eddystone UID, URL and unencrypted TLM: service data of UUID 0xFEAA.
+"""Eddystone UID, URL, EID and TLM, plain and encrypted: service data of UUID 0xFEAA.
 
-Source: github.com/google/eddystone, protocol-specification.md and the pages eddystone-uid, eddystone-url and
-eddystone-tlm/tlm-plain.md. `tx_power` is as received 0 m away; an iBeacon's is at 1 m, some 41 dB less.
+Source: github.com/google/eddystone, protocol-specification.md and the pages eddystone-uid, eddystone-url,
+eddystone-eid, eddystone-tlm/tlm-plain.md and tlm-encrypted.md. `tx_power` is as received 0 m away; an iBeacon's is at
+1 m, some 41 dB less.
 
 Only TLM has a counter that identifies a measurement: ADV_CNT counts every frame the beacon sends, so one value
 belongs to one TLM frame, however many gateways hear it; a reboot restarts it, which the reading's digest survives. UID
-and URL frames are the same bytes each time and are told apart by time.
+and URL frames are the same bytes each time and are told apart by time. An ephemeral identifier and encrypted telemetry
+mean something only to who holds the beacon's identity key: they are kept as they come.
 """
 
 from __future__ import annotations
@@ -84,20 +86,39 @@ TLM = Format(
     counter="advertisement_count",
 )  # fmt: skip
 
-FORMATS = (UID, URL, TLM)
-_uid, _url_frame, _tlm = UID.compile(), URL.compile(), TLM.compile()
+EID = Format(
+    name="eddystone.eid", source="github.com/google/eddystone, eddystone-eid", endian="big", length=10, magic=b"\x30",
+    fields=(
+        Field("tx_power", at=1, type="i8"),
+        Field("eid", at=2, type="bytes", size=8),
+    ),
+)  # fmt: skip
+
+ETLM = Format(
+    name="eddystone.etlm", source="github.com/google/eddystone, eddystone-tlm/tlm-encrypted", endian="big", length=18,
+    magic=b"\x20\x01",
+    fields=(Field("raw", at=2, type="bytes", size=16),),  # encrypted telemetry, salt, message integrity check
+)  # fmt: skip
+
+FORMATS = (UID, URL, TLM, EID, ETLM)
+_uid, _url_frame, _tlm, _eid, _etlm = (table.compile() for table in FORMATS)
+_VERSIONS = {b"": _tlm, b"\x00": _tlm, b"\x01": _etlm}
+"""Telemetry by its version byte; without one it is too short to be any."""
 
 
 def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
-    """Decode Eddystone's service data, after the UUID. None for EID, encrypted TLM and frames not known here."""
+    """Decode Eddystone's service data, after the UUID. None for a frame or a version of telemetry not known here."""
     if not data:
         raise DecodeError("length", "no frame type byte", where="eddystone", payload=data)
     frame = data[0]
     if frame == 0x20:
-        return None if data[1:2] > b"\x00" else _tlm(data, address)
+        read = _VERSIONS.get(data[1:2])
+        return None if read is None else read(data, address)
     if frame == 0x00:
         # Older beacons leave the two reserved bytes out.
         return _uid(data if len(data) != 18 else data + b"\0\0", address)
+    if frame == 0x30:
+        return _eid(data, address)
     return _url_frame(data, address) if frame == 0x10 else None

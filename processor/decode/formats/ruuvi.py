@@ -101,4 +101,5 @@ def decode(
     return None if decoder is None else decoder(data, address)
 
 
-SUPERSEDED = {DF6.name: E1.name}
+SUPERSEDED = {DF6.name: (E1.name, 0xFF)}
+"""Format 6 carries the lowest byte of E1's sequence number for the same sample (data format 6, byte 15)."""

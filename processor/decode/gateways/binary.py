@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-from processor.decode.gateways.heard import RSSI_UNKNOWN, Advertisement, Heard
+from processor.decode.gateways.heard import RSSI_UNKNOWN, Advertisement, Heard, mac_of, with_error
 from processor.errors import DecodeError
 
 VERSION = 1
@@ -36,7 +36,7 @@ def advertisements(data: bytes, at: int, imsi: str | None) -> Heard:
         start = place
         if data[place] != VERSION:
             message = f"neither JSON nor a frame of version {VERSION}: it starts with {data[place]}"
-            return _with(found, DecodeError("version", message, where="binary", offset=start, payload=data))
+            return with_error(found, DecodeError("version", message, where="binary", offset=start, payload=data))
         count = data[place + 1] if place + 1 < end else 1
         place += 2
         for index in range(count):
@@ -46,7 +46,7 @@ def advertisements(data: bytes, at: int, imsi: str | None) -> Heard:
                 after += length
             if after > end:
                 message = f"the frame ends within advertisement {index + 1} of {count}"
-                return _with(found, DecodeError("truncated", message, where="binary", offset=place, payload=data))
+                return with_error(found, DecodeError("truncated", message, where="binary", offset=place, payload=data))
             found.append(
                 Advertisement(
                     None if mac == NO_ADDRESS else mac.hex(":").upper(),
@@ -57,13 +57,6 @@ def advertisements(data: bytes, at: int, imsi: str | None) -> Heard:
                 )
             )
             place = after
-    return found
-
-
-def _with(found: Heard, error: DecodeError) -> Heard:
-    if not found:
-        raise error
-    found.append(error)
     return found
 
 
@@ -80,7 +73,6 @@ def encode(heard: Iterable[Advertisement], sent_at: int) -> bytes:
         for address, rssi, at, data, _ in frame:
             if len(data) > 255:
                 raise ValueError(f"a frame holds at most 255 bytes of advertisement data, not {len(data)}")
-            mac = NO_ADDRESS if address is None else bytes.fromhex(address.replace(":", ""))
             age = min(max(sent_at - at, 0), AGE_UNKNOWN)
-            frames += _HEAD.pack(mac, RSSI_UNKNOWN if rssi is None else rssi, age, len(data)) + data
+            frames += _HEAD.pack(mac_of(address), RSSI_UNKNOWN if rssi is None else rssi, age, len(data)) + data
     return bytes(frames)

@@ -1,4 +1,4 @@
-"""What a gateway heard: `Advertisement`, when it was measured, and the fields that JSON gateways share."""
+"""What a gateway heard: `Advertisement`, when it was measured, and the fields that gateways share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 
 from processor.decode.envelope import MAX_BROKEN, kept, too_many
 from processor.errors import DecodeError
+from processor.reading import Reading
 from processor.reading import address as canonical
 
 MAX_AHEAD = 60_000
@@ -23,6 +24,7 @@ RSSI_UNKNOWN = 127
 
 _SECONDS_BELOW = 10**11  # as seconds the year 5138, as milliseconds 1973: what is below counts seconds
 _MILLISECONDS_BELOW = 10**14
+_SET = 10**12  # ms: September 2001; a clock that says less was never set
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
 _MAX_NAME = 64  # a gateway's name becomes a key in the table
@@ -45,8 +47,9 @@ class Advertisement(NamedTuple):
     gateway: str | None = None
 
 
-Heard = list[Advertisement | DecodeError]
-"""A record's advertisements in order; one that cannot be read leaves its DecodeError in its place."""
+Heard = list[Advertisement | Reading | DecodeError]
+"""What a record holds, in order: advertisements, Readings where the gateway decoded them itself, and in the place of
+what cannot be read its DecodeError."""
 
 
 def measured_at(envelope_at: int, sent_at: int | None, advertised_at: int | None) -> int:
@@ -61,6 +64,28 @@ def measured_at(envelope_at: int, sent_at: int | None, advertised_at: int | None
     if sent_at is not None:
         return envelope_at - (sent_at - advertised_at)
     return envelope_at if advertised_at > envelope_at + MAX_AHEAD else advertised_at
+
+
+def kept_at(envelope_at: int, reported_at: int | None, advertised_at: int | None) -> int:
+    """Return when an advertisement was measured, told by a gateway that may send it much later, in ms since 1970.
+
+    Such a gateway's own time is kept, however old; one ahead of the envelope is replaced by it. Before 2001 the
+    clock was never set and counts from the gateway's start: then only the age against `reported_at`, the same
+    clock's time of the report, means anything, and without that the envelope's time is taken.
+    """
+    if advertised_at is None or advertised_at >= _SET:
+        return measured_at(envelope_at, None, advertised_at)
+    if reported_at is None or not 0 <= reported_at - advertised_at < _SET:
+        return envelope_at
+    return envelope_at - (reported_at - advertised_at)
+
+
+def with_error(found: Heard, error: DecodeError) -> Heard:
+    """Return what was read before a fault, and the fault; raise it where there was nothing."""
+    if not found:
+        raise error
+    found.append(kept(error))
+    return found
 
 
 def collect(items: Iterable[Item], read: Callable[[Item], Heard]) -> Heard:
@@ -118,6 +143,22 @@ def _address(text: str) -> str | None:
         return canonical(text)
     except DecodeError:
         return None
+
+
+def mac_of(address: str | None) -> bytes:
+    """Return an address's six bytes, most significant first; zeros for None. For encoders."""
+    return bytes(6) if address is None else bytes.fromhex(address.replace(":", ""))
+
+
+def digits_of(address: str | None) -> str | None:
+    """Return an address as twelve hexadecimal digits. For encoders."""
+    return None if address is None else address.replace(":", "")
+
+
+def iso_of(at: int) -> str:
+    """Return a time in ms since 1970 as ISO 8601 text in UTC, to the millisecond. For encoders."""
+    moment = _EPOCH + timedelta(milliseconds=at)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def rssi_in(value: Any, where: str) -> int | None:

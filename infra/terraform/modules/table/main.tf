@@ -14,8 +14,11 @@ locals {
   provisioned = var.capacity.billing_mode == "PROVISIONED"
 }
 
-# In provisioned mode the capacity is auto scaling's business: the first value is only where it starts.
+# In provisioned mode the capacity is auto scaling's business: the first value is only where a new table starts. A table
+# that changes from on demand starts at 1 (the provider's, as these are ignored), until scaling takes it to its minimum.
 resource "aws_dynamodb_table" "this" {
+  #checkov:skip=CKV_AWS_28: each table's specification decides: a cache needs no point-in-time recovery
+  #checkov:skip=CKV2_AWS_16: scaling.tf has it, by for_each, in provisioned mode
   name                        = var.name
   billing_mode                = var.capacity.billing_mode
   hash_key                    = var.specification.hash_key.name

@@ -1,0 +1,36 @@
+"""Formats that no table of fields can hold: several values in one number, or fields that come and go.
+
+Their modules read and write them by hand; what `processor formats` lists of them is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from processor.decode.fields import Decoded
+from processor.reading import Value
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A format read and written by hand.
+
+    `decode` takes the payload; it raises DecodeError. `write` gives the payload that says some values; it raises
+    ValueError where one does not fit. `resolutions` has the step of each quantity, None for what has no constant one.
+    """
+
+    name: str
+    source: str
+    resolutions: Mapping[str, str | None]
+    decode: Callable[[bytes], Decoded]
+    write: Callable[[Mapping[str, Value]], bytes]
+    counter: str | None = None
+    encrypted: bool = False
+
+    def encode(self, values: Mapping[str, Value], *, address: str | None = None) -> bytes:  # noqa: ARG002
+        """Return the payload that says `values`; what is missing is encoded as not available. Raises ValueError."""
+        try:
+            return self.write(values)
+        except OverflowError as error:
+            raise ValueError(f"{self.name}: a value does not fit: {error}") from None

@@ -1,0 +1,271 @@
+"""Govee thermometers, hygrometers and meat thermometers: manufacturer data of several company identifiers.
+
+Govee publishes no specification. Sources: github.com/Bluetooth-Devices/govee-ble 1.5 and its captures,
+github.com/Ernst79/bleparser (govee.py, test_govee_parser.py), github.com/wcbonner/GoveeBTTempLogger.
+
+0xEC88 and 0x8801 are Govee's own habit and tell the model by the length. 0x0001, which is Nokia's, is taken only where
+the local name or the UUID 0xEC88 stands beside it; there the name tells models of one length apart, so that `model`,
+the remembered local name, helps where a gateway leaves the name out. The meat thermometers put anything in the place
+of the company identifier and are known by their service UUID.
+
+In a packed value, 24 bits with the sign in the highest, the thousands are tenths of a degree and the rest tenths of a
+percent. The battery's highest bit is an error: temperature and humidity are then not available. A temperature outside
+-40 to 100 °C is an altered packet. Nothing counts the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from processor.decode.advertisement import local_name
+from processor.decode.custom import Custom
+from processor.decode.fields import Decoded, Field, Format
+from processor.decode.linear import Linear
+from processor.errors import DecodeError
+from processor.reading import Value
+
+COMPANY = 0xEC88
+COMPANY_H5179 = 0x8801
+COMPANY_NOKIA = 0x0001
+_OWN_UUID = b"\x88\xec"
+_GLUED, _GLUE = b"INTELLI_ROCKS", 25
+"""Some receivers glue Govee's iBeacon, 25 bytes, to the end of its manufacturer data."""
+
+_SOURCE = "github.com/Bluetooth-Devices/govee-ble 1.5"
+_CLIMATE = {"temperature": "0.1", "humidity": "0.1", "battery": "1"}
+_TENTHS = Linear.of("0.1")
+LOW, HIGH = -40, 100
+"""°C, what a temperature must be within."""
+
+
+def _packed(data: bytes, at: int, name: str, second: str = "") -> dict[str, Value]:
+    """Return temperature and humidity of the 24 bits from `at` on."""
+    magnitude = (data[at] & 0x7F) << 16 | data[at + 1] << 8 | data[at + 2]
+    tenths, humidity = divmod(magnitude, 1000)
+    temperature = (-tenths if data[at] & 0x80 else tenths) / 10
+    if not LOW <= temperature <= HIGH:
+        raise DecodeError("range", f"{temperature} °C: the packet was altered", where=name, offset=at, payload=data)
+    return {f"temperature{second}": temperature, f"humidity{second}": humidity / 10}
+
+
+def _pack(values: Mapping[str, Value], second: str = "") -> tuple[int, bool]:
+    """Return the thousands and the rest that `_packed` reads, and whether the sign is set. Raises ValueError."""
+    tenths = _TENTHS.raw(values.get(f"temperature{second}", 0))
+    humidity = _TENTHS.raw(values.get(f"humidity{second}", 0))
+    if not LOW * 10 <= tenths <= HIGH * 10 or not 0 <= humidity <= 999:
+        raise ValueError(f"-40 to 100 °C and 0 to 99.9 %, not {tenths / 10} °C and {humidity / 10} %")
+    return abs(tenths) * 1000 + humidity, tenths < 0
+
+
+def _pack_24(values: Mapping[str, Value], second: str = "") -> bytes:
+    packed, negative = _pack(values, second)
+    return (packed | negative << 23).to_bytes(3)
+
+
+def _battery(values: Mapping[str, Value], second: str = "") -> int:
+    """Return the battery byte, its error bit set where there is no temperature. Raises ValueError."""
+    level = int(values.get(f"battery{second}", 0))
+    if not 0 <= level <= 127:
+        raise ValueError(f"battery is 0 to 127, not {level}")
+    return level if f"temperature{second}" in values else level | 0x80
+
+
+def _climate(name: str, start: bytes, size: int) -> Custom:
+    """Return a format of `size` bytes: `start`, a packed value and the battery; what follows is not known."""
+    at = len(start)
+
+    def read(data: bytes) -> Decoded:
+        _check(data, size, name)
+        battery = data[at + 3]
+        values = {} if battery & 0x80 else _packed(data, at, name)
+        values["battery"] = battery & 0x7F
+        return Decoded(name, values)
+
+    def write(values: Mapping[str, Value]) -> bytes:
+        return (start + _pack_24(values) + bytes([_battery(values)])).ljust(size, b"\0")
+
+    return Custom(name, _SOURCE, _CLIMATE, read, write)
+
+
+def _check(data: bytes, size: int, name: str) -> None:
+    if len(data) != size:
+        raise DecodeError("length", f"expected {size} bytes, got {len(data)}", where=name, payload=data)
+
+
+def _read_h5108(data: bytes) -> Decoded:
+    """Read a thermometer without hygrometer: the humidity it sends, 0, is that of no air."""
+    decoded = _H5108.decode(data)
+    if not decoded.values.get("humidity"):
+        decoded.values.pop("humidity", None)
+    return decoded
+
+
+def _read_h5178(data: bytes) -> Decoded:
+    """Read a base station's own values (sensor 0) or those of the outdoor sensor that it hears (1)."""
+    _check(data, 9, "govee.h5178")
+    if data[2] > 1:
+        raise DecodeError("range", f"no sensor {data[2]}", where="govee.h5178", offset=2, payload=data)
+    second = "_2" if data[2] else ""
+    values = {} if data[6] & 0x80 else _packed(data, 3, "govee.h5178", second)
+    values[f"battery{second}"] = data[6] & 0x7F
+    return Decoded("govee.h5178", values)
+
+
+def _write_h5178(values: Mapping[str, Value]) -> bytes:
+    second = "_2" if "battery_2" in values or "temperature_2" in values else ""
+    return bytes([1, 1, second != ""]) + _pack_24(values, second) + bytes([_battery(values, second), 0, 0])
+
+
+def _read_h5140(data: bytes) -> Decoded:
+    _check(data, 8, "govee.h5140")
+    if data[7]:  # the error byte
+        return Decoded("govee.h5140", {})
+    return Decoded("govee.h5140", {**_packed(data, 2, "govee.h5140"), "co2": data[5] << 8 | data[6]})
+
+
+def _write_h5140(values: Mapping[str, Value]) -> bytes:
+    co2 = int(values.get("co2", 0)).to_bytes(2)
+    return b"\1\1" + _pack_24(values) + co2 + bytes(["temperature" not in values])
+
+
+def _read_h5106(data: bytes) -> Decoded:
+    """Read 32 bits, sign in the highest: millions are tenths of a degree, thousands of a percent, the rest PM2.5."""
+    _check(data, 6, "govee.h5106")
+    number = int.from_bytes(data[2:])
+    thousands, pm2_5 = divmod(number & 0x7FFFFFFF, 1000)
+    tenths, humidity = divmod(thousands, 1000)
+    temperature = (-tenths if number >> 31 else tenths) / 10
+    if not LOW <= temperature <= HIGH:
+        raise DecodeError("range", f"{temperature} °C: the packet was altered", where="govee.h5106", payload=data)
+    return Decoded("govee.h5106", {"temperature": temperature, "humidity": humidity / 10, "pm2_5": pm2_5})
+
+
+def _write_h5106(values: Mapping[str, Value]) -> bytes:
+    pm2_5 = int(values.get("pm2_5", 0))
+    if not 0 <= pm2_5 <= 999:
+        raise ValueError(f"pm2_5 is 0 to 999, not {pm2_5}")
+    packed, negative = _pack(values)
+    return b"\1\1" + (packed * 1000 + pm2_5 | negative << 31).to_bytes(4)
+
+
+def _probe(number: int, at: int) -> tuple[Field, Field]:
+    """Return a meat probe's temperature and the one it shall sound the alarm at; not plugged in is FFFF."""
+    second = f"_{number}" if number > 1 else ""
+    return (
+        Field(f"temperature{second}", at=at, type="i16", scale="0.01", invalid=0xFFFF),
+        Field(f"alarm_temperature{second}", at=at + 2, type="i16", scale="0.01", invalid=0xFFFF),
+    )
+
+
+def _meat(name: str, length: int, *probes: tuple[Field, Field]) -> Format:
+    fields = tuple(field for probe in probes for field in probe)
+    return Format(name=name, source=_SOURCE, endian="big", length=length, magic=b"", fields=fields)
+
+
+H5074 = Format(
+    name="govee.h5074", source=_SOURCE, endian="little", length=7, magic=b"\x00",
+    fields=(
+        Field("temperature", at=1, type="i16", scale="0.01"),
+        Field("humidity", at=3, type="u16", scale="0.01"),
+        Field("battery", at=5, type="u8"),
+    ),
+)  # fmt: skip
+
+H5051 = Format(
+    name="govee.h5051", source=_SOURCE, endian="little", length=9, magic=b"\x00", fields=H5074.fields
+)  # H5051, H5052, H5071
+
+H5179 = Format(
+    name="govee.h5179", source=_SOURCE, endian="little", length=9, magic=b"\xec\x00\x01\x01",
+    fields=(
+        Field("temperature", at=4, type="i16", scale="0.01"),
+        Field("humidity", at=6, type="u16", scale="0.01"),
+        Field("battery", at=8, type="u8"),
+    ),
+)  # fmt: skip
+
+# With the two bytes in the place of the company identifier.
+H5181 = _meat("govee.h5181", 16, _probe(1, 10))  # H5181, H5183
+H5182 = _meat("govee.h5182", 19, _probe(1, 10), _probe(2, 15))
+H5184_FRONT = _meat("govee.h5184.1", 19, _probe(1, 10), _probe(2, 15))
+H5184_BACK = _meat("govee.h5184.2", 19, _probe(3, 10), _probe(4, 15))
+
+H5075 = _climate("govee.h5075", b"\0", 6)  # H5072, H5075, H5129
+H5101 = _climate("govee.h5101", b"\1\1", 6)  # H5100 to H5105, H5110, H5174, H5177 and the newer H5179
+_H5108 = _climate("govee.h5108", b"\1\1", 8)
+H5108 = replace(_H5108, decode=_read_h5108)
+H5178 = Custom("govee.h5178", _SOURCE, _CLIMATE, _read_h5178, _write_h5178)
+H5140 = Custom("govee.h5140", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "co2": "1"}, _read_h5140, _write_h5140)
+H5106 = Custom(
+    "govee.h5106", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "pm2_5": "1"}, _read_h5106, _write_h5106
+)
+
+FORMATS = (
+    H5075, H5074, H5051, H5101, H5108, H5178, H5179, H5106, H5140, H5181, H5182, H5184_FRONT, H5184_BACK
+)  # fmt: skip
+
+Read = Callable[..., Decoded]
+_BY_LENGTH: dict[int, Read] = {6: H5075.decode, 7: H5074.compile(), 9: H5051.compile()}
+_NOKIA: dict[tuple[int, str], Read] = {
+    (6, "5106"): H5106.decode, (8, "5108"): H5108.decode, (8, "5140"): H5140.decode, (9, "5178"): H5178.decode
+}  # fmt: skip
+_NOKIA_ANY: dict[int, Read] = {6: H5101.decode, 9: H5178.decode}
+"""Where only the length is known. Of eight bytes there are three models that mean different things."""
+_h5179 = H5179.compile()
+_MEAT: dict[tuple[bytes, int], Read] = {
+    (b"\x51\x81", 16): H5181.compile(), (b"\x51\x83", 16): H5181.compile(), (b"\x51\x82", 19): H5182.compile(),
+}  # fmt: skip
+_PAIRS: dict[int, Read] = {1: H5184_FRONT.compile(), 2: H5184_BACK.compile()}
+MEAT_UUIDS = (b"\x51\x81", b"\x51\x82", b"\x51\x83", b"\x51\x84")
+"""The meat thermometers' service UUIDs, as advertised: H5181 says 0x8151."""
+
+
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode manufacturer data of 0xEC88, after the company identifier. None for a length not known here."""
+    if len(data) > _GLUE and _GLUED in data:
+        data = data[:-_GLUE]
+    read = _BY_LENGTH.get(len(data))
+    return None if read is None else read(data)
+
+
+def decode_h5179(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode manufacturer data of 0x8801, after the company identifier. None for what the H5179 does not send."""
+    return _h5179(data, address) if data[:2] == b"\xec\x00" else None
+
+
+def decode_nokia(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode manufacturer data of 0x0001, after the company identifier. None where nothing says that it is Govee's."""
+    number = _number(local_name(whole) or model or "")
+    if not number and _OWN_UUID not in whole:
+        return None
+    if len(data) > _GLUE and _GLUED in data:
+        data = data[:-_GLUE]
+    size = len(data)
+    read = _NOKIA.get((size, number)) or _NOKIA_ANY.get(size)
+    return None if read is None else read(data)
+
+
+def decode_meat(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode a meat thermometer's manufacturer data, all of it, by the service UUID in `whole`."""
+    uuid = next((uuid for uuid in MEAT_UUIDS if b"\x03\x03" + uuid in whole or b"\x03\x02" + uuid in whole), b"")
+    size = len(data)
+    pair = uuid == b"\x51\x84" and size == 19
+    read = _PAIRS.get(data[8] & 0x3F) if pair else _MEAT.get((uuid, size))  # the bits above are not known
+    return None if read is None else read(data)
+
+
+def _number(name: str) -> str:
+    """Return the model's four digits in a local name such as `GVH5102_CB9B`, `Govee_H5179_AB12` or `B51784555`."""
+    for prefix in ("GV", "Govee_", "B5"):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix if prefix != "B5" else "B").removeprefix("H")[:4]
+    return ""

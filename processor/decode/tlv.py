@@ -1,0 +1,165 @@
+"""The interpreter of type-length-value tables: payloads whose every object says its own length.
+
+Beside objects.py, where the type alone tells the length. An object is known by its type and its length together: one of
+another length is another object, and passed over like an unknown type. What it holds is a row of fields, as in
+fields.py, compiled when the first of its kind arrives (at import, sixty of them would cost a cold start), or a choice
+among a few byte strings, each with what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+from processor.decode.fields import Field, Format
+from processor.errors import DecodeError
+from processor.reading import Value
+
+Values = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Tlv:
+    """One row of a table: an object's type, its length and what is in it.
+
+    fields: where it holds numbers, little-endian. choices: where it holds one of a few byte strings; any other says
+    nothing. products: the devices in which it means this; None where the maker defines it for all.
+    """
+
+    id: int
+    length: int
+    fields: tuple[Field, ...] = ()
+    choices: Mapping[bytes, Values] = field(default_factory=dict)
+    products: frozenset[int] | None = None
+
+    @property
+    def resolutions(self) -> dict[str, str | None]:
+        """Its quantities and the step of each; None for what is no number."""
+        chosen = {name: None for values in self.choices.values() for name in values}
+        return {each.name: each.resolution for each in self.fields} | chosen
+
+    @cached_property
+    def _table(self) -> Format:
+        return Format(
+            name=f"object 0x{self.id:02X}", source="", endian="little", length=self.length, magic=b"", fields=self.fields
+        )
+
+    @cached_property
+    def read(self) -> Callable[[bytes], Values]:
+        """The reader of its bytes, which are of its length."""
+        if not self.fields:
+            choices = self.choices
+            return lambda data: choices.get(data, _NOTHING)
+        decode = self._table.compile()
+        return lambda data: decode(data, None).values
+
+    def encode(self, values: Values) -> bytes:
+        """Return the bytes that say `values`, the nearest there are. Raises ValueError where none do."""
+        if self.fields:
+            return self._table.encode(values)
+        for data, meaning in self.choices.items():
+            if meaning == values:
+                return data
+        raise ValueError(f"object 0x{self.id:02X} cannot say {dict(values)}")
+
+
+_NOTHING: Values = {}
+
+
+@dataclass(frozen=True)
+class TlvFormat:
+    """A format whose payload is a row of objects: a type of `id_size` bytes, little-endian, a byte of length, a value.
+
+    Of two objects that can say the same, `write` takes the earlier row. `counter` names the quantity that identifies a
+    measurement; `extra` are quantities that stand outside the objects.
+    """
+
+    name: str
+    source: str
+    objects: tuple[Tlv, ...]
+    id_size: int
+    counter: str | None = None
+    encrypted: bool = False
+    extra: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def resolutions(self) -> dict[str, str | None]:
+        """Its quantities and the finest step of each; None for what is no number."""
+        found: dict[str, str | None] = dict(self.extra)
+        for each in self.objects:
+            for name, step in each.resolutions.items():
+                known = found.get(name)
+                found[name] = step if known is None else known if step is None else min(known, step, key=Fraction)
+        return found
+
+    def compile(self) -> Callable[[bytes, int, int], dict[str, Value]]:
+        """Return the reader: (payload, where its first object is, the product) → values by quantity.
+
+        A quantity's second object is `<name>_2`, and so on. Raises DecodeError where an object is cut off.
+        """
+        head, where = self.id_size + 1, self.name
+        general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
+        own = {
+            product << 24 | each.id << 8 | each.length: each
+            for each in self.objects
+            for product in each.products or ()
+        }
+
+        def read(data: bytes, at: int, product: int = 0) -> dict[str, Value]:
+            found: dict[str, Value] = {}
+            end = len(data)
+            while at < end:
+                start = at + head
+                length = data[start - 1] if start <= end else 0
+                after = start + length
+                if after > end:
+                    raise DecodeError(
+                        "truncated", f"an object of {head + length} bytes, but {end - at} are left",
+                        where=where, offset=at, payload=data,
+                    )  # fmt: skip
+                key = int.from_bytes(data[at : start - 1], "little") << 8 | length
+                each = own.get(product << 24 | key) or general.get(key)
+                if each is not None:
+                    _add(found, each.read(data[start:after]))
+                at = after
+            return found
+
+        return read
+
+    def write(self, values: Values, product: int = 0) -> bytes:
+        """Return the objects that say `values`: `compile` backwards.
+
+        An object is taken where all it can say is wanted. Raises ValueError for what is left over.
+        """
+        wanted = dict(values)
+        written = b""
+        for each in self.objects:
+            if each.products is not None and product not in each.products:
+                continue
+            options = list(each.choices.values()) if each.choices else [dict.fromkeys(each.resolutions, 0)]
+            for option in sorted(options, key=len, reverse=True):
+                if not option or not option.keys() <= wanted.keys():
+                    continue
+                try:
+                    data = each.encode({name: wanted[name] for name in option})
+                except ValueError:
+                    continue
+                written += each.id.to_bytes(self.id_size, "little") + bytes([each.length]) + data
+                for name in option:
+                    del wanted[name]
+                break
+        if wanted:
+            raise ValueError(f"{self.name} has no object for {', '.join(wanted)} as it is")
+        return written
+
+
+def _add(found: dict[str, Value], values: Values) -> None:
+    """Put an object's values beside those of the objects before it, numbered where they come again."""
+    for name, value in values.items():
+        unused, number = name, 1
+        while unused in found:
+            number += 1
+            unused = f"{name}_{number}"
+        found[unused] = value

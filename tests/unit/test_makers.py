@@ -1,0 +1,130 @@
+"""Each maker's vectors, through the whole of a decoder's path: an advertisement in, readings out, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import processor
+from processor.decode import readings
+from processor.decode.advertisement import manufacturer_data, service_data, structure
+from processor.decode.formats import FORMATS
+
+FILES = Path(__file__).parents[1] / "vectors"
+MAKERS = (
+    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "minew", "moko", "mopeka", "omron", "sensorpush",
+    "teltonika", "thermopro",
+)  # fmt: skip
+VECTORS = [each for maker in MAKERS for each in json.loads((FILES / f"{maker}.json").read_text())["vectors"]]
+TABLES = {table.name: table for table in FORMATS}
+ADDRESS = "54:48:E6:8F:80:A5"
+
+
+def identify(vector):
+    return f"{vector['format']}-{vector['case']}".replace(" ", "_")
+
+
+def carried(vector):
+    """The AD structure that carries a vector's payload."""
+    payload = bytes.fromhex(vector["hex"])
+    if vector.get("borrowed"):
+        return structure(0xFF, payload)
+    if "company" in vector:
+        return manufacturer_data(int(vector["company"], 16), payload)
+    return service_data(int(vector["uuid"], 16), payload)
+
+
+def advertisement(vector):
+    """A vector's advertisement: flags, the UUIDs, the payload, the name."""
+    data = b"\x02\x01\x06"
+    for ad_type, key in ((0x03, "uuids"), (0x07, "uuids128")):
+        uuids = [bytes.fromhex(uuid.replace("-", ""))[::-1] for uuid in vector.get(key, ())]
+        data += structure(ad_type, b"".join(uuids)) if uuids else b""
+    data += carried(vector)
+    return data + structure(0x09, vector["name"].encode()) if "name" in vector else data
+
+
+GOOD = [vector for vector in VECTORS if "error" not in vector]
+
+
+@pytest.mark.parametrize("vector", GOOD, ids=identify)
+def test_vector_gives_exactly_its_values(vector):
+    (reading,) = readings(advertisement(vector), ADDRESS, 1)
+    assert (reading.format, dict(reading.values)) == (vector["format"], vector["values"])
+    assert [type(value) for value in reading.values.values()] == [
+        type(vector["values"][name]) for name in reading.values
+    ]
+    assert reading.counter == vector.get("counter")
+
+
+@pytest.mark.parametrize("vector", [each for each in VECTORS if "error" in each], ids=identify)
+def test_an_impossible_payload_is_an_error_of_its_format(vector):
+    with pytest.raises(processor.DecodeError) as caught:
+        readings(advertisement(vector), ADDRESS, 1)
+    assert (caught.value.reason, caught.value.where) == (vector["error"], vector["format"])
+
+
+@pytest.mark.parametrize("vector", [each for each in GOOD if "address" in each], ids=identify)
+def test_the_payload_s_own_address_is_taken_where_the_gateway_gives_none(vector):
+    (reading,) = readings(advertisement(vector), None, 1)
+    assert reading.device == vector["address"]
+
+
+@pytest.mark.parametrize("vector", [each for each in GOOD if each.get("encoded", True)], ids=identify)
+def test_the_encoder_says_the_vector_again(vector):
+    """But where it says things that no value holds."""
+    table = TABLES[vector["format"]]
+    assert table.encode(vector["values"], address=vector.get("address")).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", [each for each in GOOD if "name" in each], ids=identify)
+def test_the_remembered_local_name_does_where_the_gateway_leaves_it_out(vector):
+    nameless = {key: value for key, value in vector.items() if key != "name"}
+    (reading,) = readings(advertisement(nameless), ADDRESS, 1, model=vector["name"])
+    assert dict(reading.values) == vector["values"]
+
+
+@pytest.mark.parametrize(
+    "vector", [each for each in GOOD if ("name" in each or "uuids128" in each) and each.get("borrowed")], ids=identify
+)
+def test_what_borrows_the_company_identifier_is_nobody_s_without_its_name_or_uuid(vector):
+    data = bytearray(carried(vector))
+    data[2:4] = b"\x13\x37"  # a company identifier that is nobody's
+    assert readings(bytes(data), ADDRESS, 1) == []
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_every_format_of_a_maker_has_a_vector(maker):
+    """Formats that differ in the type byte alone share the vectors of one."""
+    named = {vector["format"] for vector in VECTORS}
+    mine = {table.name for table in FORMATS if table.name.startswith(f"{maker}.")}
+    assert mine
+    assert mine <= named
+
+
+def others(*formats):
+    every = json.loads((FILES / "others.json").read_text())["vectors"]
+    return [vector for vector in every if vector["format"] in formats]
+
+
+NAMES = {
+    "pressure_hPa": ("pressure", 100), "sound_level_dB": ("sound_level", 1), "etvoc_ppb": ("etvoc", 1),
+    "eco2_ppm": ("eco2", 1),
+}  # fmt: skip
+"""Others' names: ours, and what to multiply theirs by."""
+MADE_OF = {"omron": (manufacturer_data, 0x02D5), "minew": (service_data, 0xFFE1), "govee": (manufacturer_data, 0xEC88)}
+
+
+@pytest.mark.parametrize(
+    "vector",
+    others("omron 2jcie-bu sensor", "omron 2jcie-bu calculation", "minew temperature and humidity", "govee h5075"),
+    ids=lambda vector: vector["format"],
+)
+def test_shared_vector_gives_its_values(vector):
+    build, identifier = MADE_OF[vector["format"].split()[0]]
+    (reading,) = processor.decode(build(identifier, bytes.fromhex(vector["hex"])), ADDRESS)
+    for theirs, value in vector["values"].items():
+        name, factor = NAMES.get(theirs, (theirs, 1))
+        assert reading.values[name] == pytest.approx(value * factor, abs=1e-9)
