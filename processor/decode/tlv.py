@@ -56,9 +56,12 @@ class Tlv:
         return lambda data: decode(data, None).values
 
     def encode(self, values: Values) -> bytes:
-        """Return the bytes that say `values`, the nearest there are. Raises ValueError where none do."""
+        """Return the bytes that say `values`, numbers as near as they can. Raises ValueError where none do."""
         if self.fields:
-            return self._table.encode(values)
+            data = self._table.encode(values)
+            read = self.read(data)
+            if all(read.get(name) == value for name, value in values.items() if isinstance(value, bool | str)):
+                return data
         for data, meaning in self.choices.items():
             if meaning == values:
                 return data
@@ -135,8 +138,9 @@ class TlvFormat:
         """
         wanted = dict(values)
         written = b""
+        own = {(each.id, each.length) for each in self.objects if product in (each.products or ())}
         for each in self.objects:
-            if each.products is not None and product not in each.products:
+            if (each.products is None and (each.id, each.length) in own) or product not in (each.products or (product,)):
                 continue
             options = list(each.choices.values()) if each.choices else [dict.fromkeys(each.resolutions, 0)]
             for option in sorted(options, key=len, reverse=True):

@@ -15,6 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from processor.cli import main
+from processor.decode.advertisement import service_data
+from processor.local.system import System
 
 PROCESSOR = [sys.executable, "-m", "processor.cli"]
 GATEWAY = "C8:25:2D:8E:9C:2C"
@@ -174,6 +179,79 @@ def test_an_input_of_nonsense_ends_in_quarantine_and_passes():
     done = processor("run", "--input", "-", stdin='{"a": 1}\nnot json\n\n[1, 2]\n{"payloads": "AAAA"}\n')
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"0 stored \+ 0 duplicates \+ [4-6] rejected", done.stdout)
+
+
+def test_a_deleted_cell_makes_the_run_fail(monkeypatch):
+    check = System.check
+
+    def tampered(system):
+        item = next(iter(system.reader.scan()))
+        system.aws.client("dynamodb").update_item(
+            TableName=system.settings.readings_table,
+            Key={"device": item["device"], "slot": item["slot"]},
+            UpdateExpression="REMOVE #c",
+            ExpressionAttributeNames={"#c": next(name for name in item if name.startswith(("c", "t")))},
+        )
+        return check(system)
+
+    monkeypatch.setattr(System, "check", tampered)
+    done = CliRunner().invoke(main, ["run", "--devices", "10", "--readings", "20", "--rate", "50"])
+    assert done.exit_code == 1
+    assert "1 lost: sent, but not in the table" in done.stdout
+    assert "FAILED" in done.stdout
+
+
+def test_a_line_of_live_input_is_sent_when_it_comes_and_ctrl_c_ends_the_wait():
+    command = [*PROCESSOR, "run", "--input", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(json.dumps(ruuvi_post(int(time.time()), 1, 24.3)).encode() + b"\n")
+        process.stdin.flush()
+        line = next(line for line in process.stdout if b"stored 1" in line)
+        assert b"records sent 1" in line
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.strip() == b"Aborted!"
+
+
+def test_an_encrypted_capture_is_decoded_with_the_users_keys():
+    vector = json.loads((Path(__file__).parents[1] / "vectors" / "bthome.json").read_text())["vectors"][-1]
+    data = service_data(0xFCD2, bytes.fromhex(vector["hex"])).hex()
+    line = json.dumps([{"address": vector["mac"], "data": data}]) + "\n"
+    with_key = processor(
+        "run", "--input", "-", stdin=line, environment={"BINDKEYS": f"{vector['mac']}={vector['key']}"}
+    )
+    assert "1 stored" in with_key.stdout
+    assert "humidity 50.55" in with_key.stdout
+    assert "no_key 1" in processor("run", "--input", "-", stdin=line).stdout
+
+
+def test_a_kept_run_says_when_its_aws_has_died():
+    with kept("--devices", "2", "--readings", "2") as (process, _, _, _):
+        for pid in processes_of(process.pid):
+            if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        assert "the embedded AWS" in process.stdout.read()
+        assert process.wait(30) == 1
+
+
+def test_options_that_would_do_nothing_are_refused():
+    for arguments in (("--input", "-", "--devices", "3"), ("--readings", "5", "--seconds", "3")):
+        done = processor("run", *arguments)
+        assert done.returncode == 2
+        assert "does nothing with" in done.stderr
+
+
+def test_quarantine_and_query_say_what_is_wrong_in_words():
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+               "AWS_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}  # fmt: skip
+    for arguments in (("quarantine",), ("devices",)):
+        done = processor(*arguments, environment=nowhere)
+        assert done.returncode == 1
+        assert "127.0.0.1:9" in done.stderr
+        assert "Traceback" not in done.stderr
+    done = processor("query", TAG, "--from", "now", "--to", "-2h", environment=nowhere)
+    assert "is not before --to" in done.stderr
 
 
 def test_query_says_what_a_bad_argument_should_have_been():

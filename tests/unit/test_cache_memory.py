@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -150,6 +151,25 @@ def test_a_read_overtaken_by_a_write_of_the_same_process_is_not_kept(make, table
     read(cache)
     with make(memory=None) as truth:
         assert cache.get("a", "none") == truth.get("a", "none")
+
+
+def test_entries_take_about_the_memory_that_is_accounted_for(make):
+    """What `size` bounds is what the process really spends."""
+    cache = make(Memory(entries=10**6, size=10**9, stale=60))
+    cache.set("warm", {"up": 1})
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        held, taken = cache.tiers.memory.size, len(cache.tiers.memory)
+        for n in range(2000):
+            key = f"device/{n}"
+            cache.tiers.memory.put(key, cache.tiers.entry(cache.tiers.values.encode({"a": "x" * 100, "n": n}), 60))
+        spent = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    accounted = cache.tiers.memory.size - held
+    assert len(cache.tiers.memory) - taken == 2000
+    assert accounted / 2 < spent < accounted * 1.5
 
 
 def test_many_threads_leave_it_consistent_and_within_its_bounds(make):

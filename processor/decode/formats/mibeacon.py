@@ -59,7 +59,8 @@ def decode(
         start = 11
         if size < start:
             raise DecodeError("truncated", "the address is cut off", where=_NAME, offset=5, payload=data)
-        own = address_of(data[10:4:-1])
+        if address is None or control & ENCRYPTED:
+            own = address_of(data[10:4:-1])
     if control & CAPABILITY:
         start += 1
         if size < start:

@@ -16,7 +16,7 @@ import struct
 from itertools import product as pairs
 from math import isfinite
 
-from processor.decode.fields import Codec, Field
+from processor.decode.fields import Codec, Field, FieldType
 from processor.decode.tlv import Tlv, Values
 from processor.errors import DecodeError
 from processor.reading import Value
@@ -38,7 +38,6 @@ XMMF01JQD, YLKG07YL, K9B_1, K9B_2, K9B_3 = 0x04E1, 0x03B6, 0x1568, 0x1569, 0x0DF
 XMWXKG01YL, XMWXKG01LM, K9BB_1, XMWS01XS = 0x1949, 0x2387, 0x1C10, 0x5968
 KS1, KS1BP, KS2BB, AFWXKG = 0x3A61, 0x3E17, 0x520B, 0x78A3
 
-_BIT = (False, True)
 _POSITIVE = (False, *[True] * 255)
 _PRESSES = ("press", "double_press", "long_press")
 
@@ -56,11 +55,15 @@ def _float(data: bytes) -> Value:
 
 
 FLOAT = Codec(_float, lambda value: struct.pack("<f", float(value)))
+LIGHT = Codec(
+    lambda data: int.from_bytes(data, "little") >= 100, lambda value: (100 if value else 0).to_bytes(3, "little")
+)
+"""In place of lux: 0 or 1 is dark, 100 or 256 is light."""
 
 
-def _number(id_: int, name: str, kind: str, scale: str = "1", invalid: int | None = None) -> Tlv:
-    field = Field(name, at=0, type=kind, scale=scale, invalid=invalid)  # type: ignore[arg-type]
-    return Tlv(id_, int(kind[1:]) // 8, (field,))
+def _number(id_: int, name: str, kind: FieldType, scale: str = "1", invalid: int | None = None) -> Tlv:
+    field = Field(name, at=0, type=kind, scale=scale, invalid=invalid)
+    return Tlv(id_, field.width, (field,))
 
 
 def _flag(id_: int, name: str) -> Tlv:
@@ -84,14 +87,22 @@ def _both(event: str) -> dict[str, Value]:
 def _event(id_: int, event: str, *products: int) -> list[Tlv]:
     """Return the objects of an only button's event: with nothing in them, or a byte that says nothing."""
     only = frozenset(products) or None
-    field = Field("button", at=0, type="bytes", size=1, codec=Codec(lambda _: event, lambda _: b"\0"))
+    field = _bytes("button", 1, Codec(lambda _: event, lambda _: b"\0"))
     return [Tlv(id_, 1, (field,), products=only), Tlv(id_, 0, choices={b"": {"button": event}}, products=only)]
 
 
-def _motion(kind: str, *more: Field, id_: int, products: tuple[int, ...] | None = None) -> Tlv:
+def _motion(kind: FieldType, *more: Field, id_: int, products: tuple[int, ...] = ()) -> Tlv:
     """Return an object that is sent when something moves. It takes none of its bits to say so."""
-    moved = Field("motion", at=0, type=kind, bits=(0, 0), lookup=(True,))  # type: ignore[arg-type]
-    return Tlv(id_, int(kind[1:]) // 8, (moved, *more), products=None if products is None else frozenset(products))
+    moved = Field("motion", at=0, type=kind, bits=(0, 0), lookup=(True,))
+    return Tlv(id_, moved.width, (moved, *more), products=frozenset(products) or None)
+
+
+def _bytes(name: str, size: int, codec: Codec) -> Field:
+    return Field(name, at=0, type="bytes", size=size, codec=codec)
+
+
+def _float_of(id_: int, name: str, *before: Field) -> Tlv:
+    return Tlv(id_, 4, (*before, _bytes(name, 4, FLOAT)))
 
 
 def _general() -> list[Tlv]:
@@ -102,8 +113,8 @@ def _general() -> list[Tlv]:
     }  # fmt: skip
     stamped = Tlv(
         0x0007, 5, (
-            Field("door", at=0, type="u8", lookup=(True, False, True, *[None] * 253)),
-            Field("left_open", at=0, type="u8", lookup=(False, False, True, *[None] * 253)),
+            Field("door", at=0, type="u8", bits=(0, 3), lookup=(True, False, True, *[None] * 5)),
+            Field("left_open", at=0, type="u8", bits=(0, 3), lookup=(False, False, True, *[None] * 5)),
             Field("timestamp", at=1, type="u32"),
         ),
     )  # fmt: skip
@@ -151,7 +162,8 @@ def _otherwise() -> list[Tlv]:
     three = {0: (1,), 1: (2,), 2: (3,), 3: (1, 2), 4: (2, 3), 5: (1, 3), 6: (1, 2, 3)}
     two = {0: (1,), 1: (2,), 2: (1, 2)}
     switches = {K9B_1: {0: (1,)}, K9B_2: two, K9B_3: three}
-    light = Field("light", at=0, type="u24", bits=(6, 3), lookup=(False, *[True] * 7))
+    moved = _bytes("motion", 3, Codec(lambda _: True, lambda _: bytes(3)))
+    light = _bytes("light", 3, LIGHT)
     return [
         *(
             Tlv(0x1001, 3, products=frozenset((product,)), choices={
@@ -168,8 +180,7 @@ def _otherwise() -> list[Tlv]:
         Tlv(0x1001, 3, products=frozenset((YLKG07YL,))),  # its codes are its own, and encrypted as in version 3
         _motion("u8", id_=0x0003, products=(MUE4094RT,)),
         _motion("u24", Field("illuminance", at=0, type="u24"), id_=0x000F, products=(CGPR1,)),
-        # 1 or 0 is dark, 100 or 256 is light.
-        _motion("u24", light, id_=0x000F, products=(MJYD02YL, RTCGQ02LM)),
+        Tlv(0x000F, 3, (moved, light), products=frozenset((MJYD02YL, RTCGQ02LM))),
         Tlv(0x1007, 3, (light,), products=frozenset((MJYD02YL, MCCGQ02HL))),
         _states(0x100F, {0: {"door": False}, 1: {"door": True}}, SAFE_BOX),
     ]  # fmt: skip
@@ -181,31 +192,28 @@ def _products() -> list[Tlv]:
     removed: Values = {"opening": True, "tamper": True}
     only_left = {0: "button", 1: "button_2"}
     rows = [
-        Tlv(0x4801, 4, (Field("temperature", at=0, type="bytes", size=4, codec=FLOAT),)),
+        _float_of(0x4801, "temperature"),
         _number(0x4802, "humidity", "u8"),
         _number(0x4803, "battery", "u8"),
         _states(0x4804, opened),
-        Tlv(0x4805, 4, (Field("illuminance", at=0, type="bytes", size=4, codec=FLOAT),)),
+        _float_of(0x4805, "illuminance"),
         _flag(0x4806, "moisture_detected"),
-        Tlv(0x4808, 4, (Field("humidity", at=0, type="bytes", size=4, codec=FLOAT),)),
+        _float_of(0x4808, "humidity"),
         _states(0x480C, {0: {"opening": True}, 1: {"opening": False}}),
         _number(0x4818, "time_since_motion", "u16"),
         _flag(0x483C, "occupancy"),
         _flag(0x484E, "occupancy"),
         _flag(0x4A01, "battery_low"),
-        Tlv(0x4A08, 4, (
-            Field("motion", at=0, type="bytes", size=4, codec=Codec(lambda _: True, lambda _: bytes(4))),
-            Field("illuminance", at=0, type="bytes", size=4, codec=FLOAT),
-        )),
+        _float_of(0x4A08, "illuminance", _bytes("motion", 4, Codec(lambda _: True, lambda _: bytes(4)))),
         *_event(0x4A0C, "press"), *_event(0x4A0D, "double_press"), *_event(0x4A0E, "long_press"),
         _states(0x4A0F, {1: removed}),
         _states(0x4A12, opened),
         _states(0x4A13, {1: {"button": "press"}}),
         _states(0x4A1A, {1: {"opening": True, "left_open": True}}),
-        Tlv(0x4C01, 4, (Field("temperature", at=0, type="bytes", size=4, codec=FLOAT),)),
+        _float_of(0x4C01, "temperature"),
         _number(0x4C02, "humidity", "u8"),
         _number(0x4C03, "battery", "u8"),
-        Tlv(0x4C08, 4, (Field("humidity", at=0, type="bytes", size=4, codec=FLOAT),)),
+        _float_of(0x4C08, "humidity"),
         _flag(0x4E01, "battery_low"),
         _number(0x5003, "battery", "u8"),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.fields import Decoded, Field
+from processor.decode.fields import Decoded, Field, FieldType
 from processor.decode.tlv import Tlv, TlvFormat
 from processor.errors import DecodeError
 from processor.reading import Value, address_of
@@ -25,13 +25,12 @@ PRODUCTS = frozenset((
     0x62,
 ))  # fmt: skip
 """The product types of qingping-ble's parser.py; others may be other frames altogether."""
-_BIT = (False, True)
 _POSITIVE = (False, *[True] * 255)
 
 
-def _number(id_: int, name: str, kind: str, scale: str = "1", invalid: int | None = None) -> Tlv:
-    field = Field(name, at=0, type=kind, scale=scale, invalid=invalid)  # type: ignore[arg-type]
-    return Tlv(id_, int(kind[1:]) // 8, (field,))
+def _number(id_: int, name: str, kind: FieldType, scale: str = "1", invalid: int | None = None) -> Tlv:
+    field = Field(name, at=0, type=kind, scale=scale, invalid=invalid)
+    return Tlv(id_, field.width, (field,))
 
 
 _MOTION = Field("motion", at=0, type="u8", lookup=_POSITIVE)

@@ -2,7 +2,7 @@
 
 readings.json beside this file is the table that ships; a file of the same form, named by the setting GATEWAY_READINGS,
 adds sources without code. README.md says how. Everything is checked and compiled when the table is
-read; conversions are exact: a value goes through Fraction to the decimal nearest to it, of at most 15 digits.
+read; conversions are exact: a value goes through Decimal or Fraction, never through floats multiplied.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def _number(meaning: dict[str, Any], what: Quantity, where: str) -> Convert:
     low, high = meaning.get("range", (-_MOST, _MOST))
     if not low < high:
         raise ValueError("`range` is [least, greatest], of the value as it comes")
-    exact = factor == 1 and offset == 0
+    change = None if factor == 1 and offset == 0 else _change(factor, offset)
 
     def convert(value: Any, key: str) -> Any:
         if type(value) is str and _NUMBER.fullmatch(value):
@@ -287,12 +287,9 @@ def _number(meaning: dict[str, Any], what: Quantity, where: str) -> Convert:
             raise _refusal(key, "a number below 10^15", where, value)
         if not low <= value <= high:
             return _ABSENT
-        if not exact:
-            number = Fraction(repr(value)) * factor + offset
-            if number.denominator != 1:
-                return _nearest(number)
-            return int(number)
-        return int(value) if kind is float and value.is_integer() else value
+        if change is not None:
+            value = change(value)
+        return int(value) if type(value) is float and value.is_integer() else value
 
     return convert
 
@@ -320,9 +317,23 @@ def _fraction(text: Any) -> Fraction:
     return Fraction(number) / Fraction(divisor or "1")
 
 
-def _nearest(number: Fraction) -> float:
-    """Return the float nearest to the decimal of 15 digits that is nearest to an exact number."""
-    return float(f"{Decimal(number.numerator) / Decimal(number.denominator):.15g}")
+def _change(factor: Fraction, offset: Fraction) -> Callable[[int | float], float]:
+    """Return the function value × factor + offset: the float nearest to the result's decimal of 15 digits.
+
+    Where both are decimals the sum is one too, and Decimal has it exactly; else (°F) Fraction, which is slower.
+    """
+    if _is_decimal(factor) and _is_decimal(offset):
+        times, plus = _decimal(factor), _decimal(offset)
+        return lambda value: float(f"{Decimal(repr(value)) * times + plus:.15g}")
+    return lambda value: float(f"{_decimal(Fraction(repr(value)) * factor + offset):.15g}")
+
+
+def _is_decimal(number: Fraction) -> bool:
+    return 10**20 % number.denominator == 0
+
+
+def _decimal(number: Fraction) -> Decimal:
+    return Decimal(number.numerator) / Decimal(number.denominator)
 
 
 def _flag(_: dict[str, Any], __: Quantity, where: str) -> Convert:
