@@ -25,7 +25,7 @@ from processor.errors import DecodeError, KeyMissing, SettingsError
 from processor.quarantine import Quarantine, Rejection
 from processor.reading import COUNTERS, Reading
 from processor.settings import Settings
-from processor.store.tables import SLOT_SECONDS, cell_name, cell_value, slot_of
+from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
 from processor.store.writer import Group, Outcome, Writer
 from processor.telemetry import Telemetry, memory
 
@@ -185,7 +185,7 @@ class Batch:
             sources[name].append(source)
         else:
             sources[name] = [source]
-            group.cells[name] = cell_value(reading, offset)
+            group.cells[name] = reading
         if reading.gateway is not None and reading.gateway not in group.gateways:
             group.gateways[reading.gateway] = reading.rssi
 
@@ -347,11 +347,12 @@ class Ingest:
 
 def ages(records: Iterable[Mapping[str, Any]], now: float, most: int = 50) -> list[float]:
     """Return the records' ages in ms since they arrived in the stream, at most so many, evenly picked."""
-    every = sorted(max(0.0, now - record["kinesis"]["approximateArrivalTimestamp"]) * 1000 for record in records)
-    if not every:
+    arrivals = sorted([record["kinesis"]["approximateArrivalTimestamp"] for record in records])
+    if not arrivals:
         return [0.0]
-    step = max(1.0, len(every) / most)
-    return [round(every[-1 - int(n * step)], 1) for n in range(min(most, len(every)))]
+    step = max(1.0, len(arrivals) / most)
+    picked = (arrivals[int(n * step)] for n in range(min(most, len(arrivals))))
+    return [round(max(0.0, now - arrival) * 1000, 1) for arrival in picked]
 
 
 def _megabytes(size: int) -> float:

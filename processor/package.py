@@ -47,26 +47,45 @@ UNUSED = (
     "tests/*", "test/*",
     # AES-CCM is all we use of cryptography, and it uses no more of cffi than the compiled backend.
     "cffi/*", "pycparser/*", "cryptography/x509/*", "cryptography/fernet.py", "cryptography/hazmat/asn1/*",
+    "cryptography/hazmat/backends/*", "cryptography/hazmat/bindings/openssl/*", "cryptography/hazmat/_oid.py",
     *(f"cryptography/hazmat/primitives/{name}/*" for name in ("asymmetric", "kdf", "serialization", "twofactor")),
-    # Powertools is used for logs, metrics and batch responses. The rest of it is more than all that.
-    "aws_lambda_powertools/event_handler/*",
+    # Powertools is used for logs and metrics. The rest of it is several times that.
+    "aws_lambda_powertools/event_handler/*", "aws_lambda_powertools/metrics/provider/datadog/*",
     *(
         f"aws_lambda_powertools/utilities/{name}/*"
         for name in (
-            "auth_alpha", "circuit_breaker", "data_classes", "data_masking", "feature_flags", "idempotency", "kafka",
-            "parameters", "parser", "streaming", "validation",
+            "auth_alpha", "batch", "circuit_breaker", "data_classes", "data_masking", "feature_flags", "idempotency",
+            "kafka", "metadata", "parameters", "parser", "streaming", "validation",
         )
     ),
 )  # fmt: skip
 """What of the dependencies is left out. `check_imports` fails the build if anything in the package imports it."""
 
 COMPILE = """
-import py_compile, sys
-root, shown = sys.argv[1:]
+import ast, importlib.util, marshal, sys
+from pathlib import Path
+root, shown, ours = Path(sys.argv[1]), sys.argv[2], set(sys.argv[3:])
+documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 for name in sys.stdin.read().splitlines():
-    py_compile.compile(f"{root}/{name}", dfile=f"{shown}/{name}", doraise=True,
-                       invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    path = root / name
+    source = path.read_bytes()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), node.body[0])]
+    code = compile(tree, f"{shown}/{name}", "exec", dont_inherit=True)
+    # PEP 552: a hash of the source that is never checked.
+    data = importlib.util.MAGIC_NUMBER + bytes([1, 0, 0, 0]) + importlib.util.source_hash(source) + marshal.dumps(code)
+    if name.partition("/")[0] in ours:
+        target = Path(importlib.util.cache_from_source(path))
+        target.parent.mkdir(exist_ok=True)
+    else:
+        target = path.with_suffix(".pyc")
+        path.unlink()
+    target.write_bytes(data)
 """
+"""Compiles modules without their docstrings. Those of a dependency are replaced: it is imported as bytecode alone, while
+ours keep their sources, for the lines in a traceback."""
 
 
 class PackageError(Exception):
@@ -133,17 +152,18 @@ def build(function: Path) -> Built:
     target = Target.of(function)
     requirements = function.parent.parent / "requirements.txt"
     own = {path.name for path in function.iterdir()}
+    modules = sorted(name for name in own if name.endswith(".py"))
     with tempfile.TemporaryDirectory(prefix="processor-package-") as folder:
         staged = Path(folder)
         _install(requirements, staged, target)
         _strip(staged)
         _copy_processor(staged / PROCESSOR.name, function)
-        for path in function.glob("*.py"):
-            shutil.copyfile(path, staged / path.name)
-        check_imports(staged, [path.name for path in function.glob("*.py")])
-        interpreter = _compile(staged, target)
-        for path in function.glob("*.py"):
-            (staged / path.name).unlink()
+        for name in modules:
+            shutil.copyfile(function / name, staged / name)
+        check_imports(staged, modules)
+        interpreter = _compile(staged, target, [PROCESSOR.name, *modules])
+        for name in modules:
+            (staged / name).unlink()
         made = sorted(path.name for path in staged.iterdir())
         if taken := own.intersection(made):
             raise PackageError(f"{function}: {', '.join(sorted(taken))} would be overwritten by the package: rename it")
@@ -282,7 +302,7 @@ def _copy_processor(into: Path, function: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _compile(staged: Path, target: Target) -> str | None:
+def _compile(staged: Path, target: Target, ours: Iterable[str]) -> str | None:
     """Compile every module, for Lambda cannot keep what it compiles; return the interpreter's version.
 
     None where there is no interpreter of the target's version: its bytecode is nobody else's.
@@ -293,7 +313,7 @@ def _compile(staged: Path, target: Target) -> str | None:
     path, version = found
     names = sorted(module.relative_to(staged).as_posix() for module in staged.rglob("*.py"))
     done = _run(
-        [path, "-S", "-c", COMPILE, str(staged), TASK_ROOT],
+        [path, "-S", "-c", COMPILE, str(staged), TASK_ROOT, *ours],
         env={"PYTHONHASHSEED": "0"},  # the order of a frozen set in the bytecode depends on it
         text="\n".join(names),
     )
@@ -303,7 +323,7 @@ def _compile(staged: Path, target: Target) -> str | None:
 
 
 def _interpreter(version: str) -> tuple[str, str] | None:
-    """Find a CPython of this version: its path, and its whole version."""
+    """Find a released CPython of this version (a candidate's bytecode may differ): its path, and its whole version."""
     name = f"python{version}"
     candidates = [sys.executable]
     if shim := shutil.which(name):
@@ -316,7 +336,7 @@ def _interpreter(version: str) -> tuple[str, str] | None:
     for candidate in candidates:
         done = _run([candidate, "-c", about])
         words = done.stdout.strip().split(" ", 2)
-        if done.returncode == 0 and words[0] == "cpython" and words[1].startswith(f"{version}."):
+        if done.returncode == 0 and words[0] == "cpython" and re.fullmatch(rf"{re.escape(version)}\.\d+", words[1]):
             return words[2], words[1]
     return None
 

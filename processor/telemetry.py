@@ -75,8 +75,9 @@ class Telemetry:
         # Powertools' Metrics share one set within a process, which concurrent invocations mix up: a new one each time.
         metrics = EphemeralMetrics(namespace=NAMESPACE, service=self._service)
         for name, (unit, each) in values.items():
-            for value in each[:EMF_VALUES]:
-                metrics.add_metric(name, unit, value)
+            metrics.add_metric(name, unit, each[0])
+            # Each further call would format all the values so far for a debug line: 13 µs a value.
+            metrics.metric_set[name]["Value"] += each[1:EMF_VALUES]
         for name, found in properties.items():
             metrics.add_metadata(name, found)
         self._stream.write(orjson.dumps(metrics.serialize_metric_set(), default=str).decode() + "\n")

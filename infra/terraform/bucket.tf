@@ -1,4 +1,5 @@
-# One private bucket for what is kept besides the tables: quarantine/, aws/lambda/ (failed batches), uploads/, archive/.
+# One private bucket for what is kept besides the tables: quarantine/, aws/lambda/ (failed batches), uploads/,
+# archive/ and archive-errors/.
 locals {
   bucket     = "${local.prefix}-${local.account}-${local.region}" # bucket names are unique in all of AWS
   bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
@@ -7,7 +8,7 @@ locals {
     quarantine = { prefix = "quarantine/", days = var.bucket_days.quarantine }
     failures   = { prefix = "aws/lambda/", days = var.bucket_days.failures }
     uploads    = { prefix = "uploads/", days = var.bucket_days.uploads }
-    archive    = { prefix = "archive/", days = var.archive.days }
+    archive    = { prefix = "archive", days = var.archive.days }
   }
 }
 

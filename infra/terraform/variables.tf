@@ -135,10 +135,6 @@ variable "ingest_mapping" {
     error_message = "ingest_mapping.batching_window_seconds is from 0 to 300."
   }
   validation {
-    condition     = var.ingest_mapping.batch_size <= 10 || var.ingest_mapping.batching_window_seconds >= 1
-    error_message = "ingest_mapping.batching_window_seconds is at least 1 where batch_size is over 10: Lambda refuses less."
-  }
-  validation {
     condition     = var.ingest_mapping.parallelization_factor >= 1 && var.ingest_mapping.parallelization_factor <= 10
     error_message = "ingest_mapping.parallelization_factor is from 1 to 10."
   }
@@ -185,6 +181,20 @@ variable "rollup_mapping" {
   validation {
     condition     = var.rollup_mapping.parallelization_factor >= 1 && var.rollup_mapping.parallelization_factor <= 10
     error_message = "rollup_mapping.parallelization_factor is from 1 to 10."
+  }
+  validation {
+    condition     = var.rollup_mapping.maximum_retry_attempts >= -1 && var.rollup_mapping.maximum_retry_attempts <= 10000
+    error_message = "rollup_mapping.maximum_retry_attempts is -1 (until the records expire) or 0 to 10,000."
+  }
+  validation {
+    condition = var.rollup_mapping.maximum_record_age_seconds == -1 || (
+      var.rollup_mapping.maximum_record_age_seconds >= 60 && var.rollup_mapping.maximum_record_age_seconds <= 604800
+    )
+    error_message = "rollup_mapping.maximum_record_age_seconds is -1 (until the records expire) or 60 to 604,800."
+  }
+  validation {
+    condition     = contains(["TRIM_HORIZON", "LATEST"], var.rollup_mapping.starting_position)
+    error_message = "rollup_mapping.starting_position is TRIM_HORIZON, or LATEST (which can miss records while the mapping is made)."
   }
 }
 

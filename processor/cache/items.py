@@ -144,7 +144,8 @@ class Items:
                 break
             condition, values, chunks = _still(there)
         else:
-            self.table.call("DeleteItem", Key=where)
+            there = self.table.call("DeleteItem", Key=where, ReturnValues="ALL_OLD").get("Attributes", {})
+            chunks = _chunk_keys(identity, there)
         self.table.write_all(map(delete, chunks))
 
     def touch(self, key: str, until: int, now: int) -> bool:
@@ -229,8 +230,9 @@ class Items:
             condition, values, chunks = _still(there)
             if self.table.conditionally("PutItem", Item=head, ConditionExpression=condition, values=values):
                 break
-        else:
-            self.table.call("PutItem", Item=head)  # whoever keeps changing it leaves its chunks to expire
+        else:  # others keep changing it; should this answer be lost, the chunks are left to expire
+            there = self.table.call("PutItem", Item=head, ReturnValues="ALL_OLD").get("Attributes", head)
+            chunks = [] if there["written"] == head["written"] else _chunk_keys(identity, there)
         self.table.write_all(map(delete, chunks))
 
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from processor.cache.codec import BYTES, INT, REFUSAL, Undecodable, Values
 
-OVERHEAD = 400
-"""Bytes that an entry costs beside its data and key: measured with tracemalloc, rounded up."""
+OVERHEAD = 500
+"""Bytes that an entry costs beside its data and key: measured with tracemalloc, rounded."""
 PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 """Types whose values nobody can change: they are handed out as they are. Others are decoded anew for each reader."""
 
@@ -172,14 +172,16 @@ class Layer:
 
     def _made(self, key: str, entry: Entry | None, grace: float) -> Held | None:
         """Return what is to be held; None for what is too big, too late, or not wanted."""
-        size = len(key) + OVERHEAD + (0 if entry is None else len(entry.data))
         now = self._clock()
         left = self._limits.stale
         if entry is not None and entry.until != NEVER:
             left = min(left, entry.until / 1000 + grace - now)
+        value, plain = self._plain(entry)
+        data = 0 if entry is None else len(entry.data)
+        twice = plain and value is not None and entry is not None and value is not entry.data  # encoded and decoded
+        size = len(key) + OVERHEAD + data * (2 if twice else 1)
         if left <= 0 or size > self._limits.size:
             return None
-        value, plain = self._plain(entry)
         return Held(entry, value, plain, dies=self._monotonic() + left, gone=now + left, size=size)
 
     def _put(self, key: str, held: Held | None) -> None:

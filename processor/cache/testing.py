@@ -61,15 +61,17 @@ class MemoryTable:
 
     def _PutItem(self, body: Mapping[str, Any]) -> Item:  # noqa: N802
         item = body["Item"]
-        self._check(body, self.items.get(item["key"]["S"], {}))
+        before = self.items.get(item["key"]["S"], {})
+        self._check(body, before)
         self._store(item)
-        return {}
+        return _old(body, before)
 
     def _DeleteItem(self, body: Mapping[str, Any]) -> Item:  # noqa: N802
         key = body["Key"]["key"]["S"]
-        self._check(body, self.items.get(key, {}))
+        before = self.items.get(key, {})
+        self._check(body, before)
         self.items.pop(key, None)
-        return {}
+        return _old(body, before)
 
     def _UpdateItem(self, body: Mapping[str, Any]) -> Item:  # noqa: N802
         before = self.items.get(body["Key"]["key"]["S"], {})
@@ -202,6 +204,10 @@ class Evaluation:
                 b64decode(value["B"], validate=True)
             return value
         return self._item.get(_name(self._body, token))
+
+
+def _old(body: Mapping[str, Any], before: Item) -> Item:
+    return {"Attributes": dict(before)} if before and body.get("ReturnValues") == "ALL_OLD" else {}
 
 
 def _name(body: Mapping[str, Any], alias: str) -> str:

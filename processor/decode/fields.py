@@ -21,9 +21,9 @@ FieldType = Literal[
     "mac", "mac.le", "bytes", "rest",
 ]  # fmt: skip
 """`sign.int.cents` is two bytes: a sign bit and 7 bits of whole units, then hundredths. `tenths.sign.int` is two bytes:
-tenths in the low 4 bits, then a bit that is set for zero and above, and 7 bits of whole units. `mac` is the sensor's address,
-most significant byte first, `mac.le` least significant first. `bytes` and `rest` (all up to the end) are read by a
-`Codec`, which gets those bytes, for `rest` the whole payload, so that it can say where it is at fault."""
+tenths in the low 4 bits, then a bit that is set for zero and above, and 7 bits of whole units. `mac` is the sensor's
+address, most significant byte first, `mac.le` least significant first. `bytes` and `rest` (all up to the end) are read
+by a `Codec`, which gets those bytes, for `rest` the whole payload, so that it can say where it is at fault."""
 
 _NO_ADDRESS = b"\xff" * 6
 _ADDRESSES = ("mac", "mac.le")

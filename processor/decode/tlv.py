@@ -43,7 +43,12 @@ class Tlv:
     @cached_property
     def _table(self) -> Format:
         return Format(
-            name=f"object 0x{self.id:02X}", source="", endian="little", length=self.length, magic=b"", fields=self.fields
+            name=f"object 0x{self.id:02X}",
+            source="",
+            endian="little",
+            length=self.length,
+            magic=b"",
+            fields=self.fields,
         )
 
     @cached_property
@@ -105,9 +110,7 @@ class TlvFormat:
         head, where = self.id_size + 1, self.name
         general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
         own = {
-            product << 24 | each.id << 8 | each.length: each
-            for each in self.objects
-            for product in each.products or ()
+            product << 24 | each.id << 8 | each.length: each for each in self.objects for product in each.products or ()
         }
 
         def read(data: bytes, at: int, product: int = 0) -> dict[str, Value]:
@@ -140,7 +143,9 @@ class TlvFormat:
         written = b""
         own = {(each.id, each.length) for each in self.objects if product in (each.products or ())}
         for each in self.objects:
-            if (each.products is None and (each.id, each.length) in own) or product not in (each.products or (product,)):
+            if (each.products is None and (each.id, each.length) in own) or product not in (
+                each.products or (product,)
+            ):
                 continue
             options = list(each.choices.values()) if each.choices else [dict.fromkeys(each.resolutions, 0)]
             for option in sorted(options, key=len, reverse=True):

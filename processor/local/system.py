@@ -13,7 +13,7 @@ from typing import Any, Self
 import orjson
 
 from processor.errors import LocalError
-from processor.ingest import Limits
+from processor.ingest import Limits, known_gateways
 from processor.local.aws import EmbeddedAws
 from processor.local.check import Verdict, compare, stream_records
 from processor.local.function import Function
@@ -165,4 +165,5 @@ class System:
             Quarantine(self.settings.quarantine_bucket, lambda: s3).entries(),
             self.limits,
             self.settings.bindkeys,
+            known_gateways(self.settings),
         )

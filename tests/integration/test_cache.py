@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import processor.cache
 from processor.cache import Cache, Memory, cached
 from processor.cache.testing import MemoryTable
 from processor.cli import main
@@ -273,3 +277,47 @@ def test_the_command_creates_the_table_once_switches_expiry_on_and_refuses_anoth
     code, said = create()
     assert code == 1
     assert "check AWS_ENDPOINT_URL" in said
+
+
+def value_of(comment):
+    """The value that an example's comment begins with; SyntaxError or ValueError if it begins with none."""
+    return ast.literal_eval(re.split(r"[:;,] ", comment)[0] if comment[:1] in ("T", "F", "1") else comment)
+
+
+def run_examples(text, names):
+    """Run the Python blocks of a README; where a comment gives the value, compare. Return how many were compared."""
+    compared = 0
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for statement in ast.parse(block).body:
+            first = min([statement.lineno, *(each.lineno for each in getattr(statement, "decorator_list", ()))])
+            lines = "\n".join(block.splitlines()[first - 1 : statement.end_lineno])
+            try:
+                expected = value_of(lines.partition("  # ")[2])
+            except (SyntaxError, ValueError):
+                exec(lines, names)
+            else:
+                assert eval(lines.partition("  # ")[0], names) == expected, lines
+                compared += 1
+    return compared
+
+
+def test_the_examples_of_the_readme_give_what_their_comments_say(aws, monkeypatch, capsys):
+    made = []
+    real = Cache.__init__
+
+    def init(self, *arguments, **given):
+        made.append(self)
+        real(self, *arguments, **given)
+
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Cache, "__init__", init)
+    names = {"__name__": "readme"}
+    try:
+        assert run_examples((Path(processor.cache.__file__).parent / "README.md").read_text(), names) >= 14
+        with pytest.raises(LookupError, match="AA:BB"):
+            asyncio.run(names["registry"]("AA:BB"))
+    finally:
+        for each in made:
+            each.close()
+    assert '"CacheErrors":0' in capsys.readouterr().out

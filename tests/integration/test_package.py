@@ -103,7 +103,7 @@ def test_it_holds_the_code_that_the_function_imports_and_nothing_else_of_ours(bu
         names = set(target.namelist())
         modes = {entry.external_attr >> 16 for entry in target.infolist()}
         times = {entry.date_time for entry in target.infolist()}
-    assert {"main.py", "processor/ingest.py", "processor/store/tables.json", "orjson/__init__.py"} <= names
+    assert {"main.py", "processor/ingest.py", "processor/store/tables.json", "orjson/__init__.pyc"} <= names
     assert not [
         name for name in names if name.startswith(("boto3/", "botocore/", "processor/local/", "processor/cli/"))
     ]
@@ -116,9 +116,12 @@ def test_every_module_is_compiled_for_lambda_never_to_be_checked_against_its_sou
     if interpreter[1] != LAMBDA:
         assert sysconfig.get_python_version() == interpreter[1]  # compiled by ourselves then
     tag = f"cpython-{interpreter[1].replace('.', '')}"
-    for module in function.rglob("*.py"):
-        compiled = module.parent / "__pycache__" / f"{module.stem}.{tag}.pyc"
-        assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", compiled  # PEP 552: hash-based, not checked
+    compiled = [module for module in function.rglob("*.pyc") if module.parent.name == "__pycache__"]
+    sources = [module.parent / "__pycache__" / f"{module.stem}.{tag}.pyc" for module in function.rglob("*.py")]
+    assert sorted(compiled) == sorted(sources)
+    assert {module.relative_to(function).parts[0] for module in compiled} == {"__pycache__", "processor"}
+    for module in function.rglob("*.pyc"):  # a dependency's is all there is of it
+        assert module.read_bytes()[4:8] == b"\x01\0\0\0", module  # PEP 552: hash-based, not checked
 
 
 class Lambda:

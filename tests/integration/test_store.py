@@ -12,7 +12,7 @@ from processor.reading import Reading
 from processor.settings import Settings
 from processor.store import client, tables
 from processor.store.reader import Reader
-from processor.store.tables import SLOT_MS, cell_name, cell_value
+from processor.store.tables import SLOT_MS, cell_name
 from processor.store.writer import MAX_CLAUSES, Group, Writer
 
 START = round(time.time() * 1000) // SLOT_MS * SLOT_MS
@@ -39,7 +39,7 @@ def group(device, count, start=START):
     found = Group(device, start // 1000, START // 1000 + 86_400, gateways={"C8:25:2D:8E:9C:2C": -60})
     for n in range(count):
         reading = Reading(device, start + n, "ruuvi.5", {"temperature": n / 1000, "text": "é", "door": True}, n, 77)
-        found.cells[cell_name(reading, n)] = cell_value(reading, n)
+        found.cells[cell_name(reading, n)] = reading
     return found
 
 

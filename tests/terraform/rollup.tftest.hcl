@@ -9,8 +9,12 @@ run "a_function_that_is_added_gets_everything" {
     error_message = "A new folder is a function with a role, a log group and alarms."
   }
   assert {
-    condition     = jsondecode(output.apex_files["functions/rollup/function.prod.json"]).memory == 512
-    error_message = "apex gets its file."
+    condition = (
+      jsondecode(output.apex_files["functions/rollup/function.prod.json"]).memory == 512 &&
+      jsondecode(output.apex_files["functions/rollup/function.prod.json"]).runtime == jsondecode(file("../../apex/project.json")).runtime &&
+      jsondecode(output.apex_files["functions/rollup/function.prod.json"]).hooks == { build = "make" }
+    )
+    error_message = "apex's file holds everything: the function's own, and what the project says for all."
   }
 }
 

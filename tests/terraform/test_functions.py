@@ -16,7 +16,12 @@ def test_a_function_added_to_apex_gets_role_logs_alarms_and_a_rollup_its_mapping
     (module.module / "local_override.tf").unlink()
     folder = module.root / "apex" / "functions" / "rollup"
     folder.mkdir(exist_ok=True)
-    function = {"description": "Readings to five-minute figures", "memory": 512, "timeout": 60}
+    function = {
+        "description": "Readings to five-minute figures",
+        "memory": 512,
+        "timeout": 60,
+        "hooks": {"build": "make"},
+    }
     (folder / "function.json").write_text(json.dumps(function))
     tables = module.root / "processor" / "store" / "tables.json"
     device = {"hash_key": {"name": "device", "type": "S"}}

@@ -482,3 +482,24 @@ def test_a_cache_closes_only_a_client_of_its_own(world, monkeypatch):
     with world.cache() as cache:
         cache.get_many(map(str, range(300)))
     assert closed == ["own"]
+
+
+@pytest.mark.parametrize("write", ["set", "delete"])
+def test_who_is_overtaken_every_time_writes_all_the_same_and_leaves_no_chunks(world, monkeypatch, write):
+    monkeypatch.setattr(items, "CHUNK", 10)
+    cache, other = world.cache(), world.cache()
+    cache["a"] = bytes(35)
+    rounds = []
+
+    def meanwhile(operation, body):
+        if operation in ("PutItem", "DeleteItem") and "seen" in str(body) and not rounds[items.ATTEMPTS :]:
+            rounds.append(operation)
+            world.table.before = lambda *_: None
+            other["a"] = bytes([len(rounds)]) * 25
+            world.table.before = meanwhile
+
+    world.table.before = meanwhile
+    assert cache.set("a", b"\xff" * 45) if write == "set" else cache.delete("a")
+    assert len(rounds) >= items.ATTEMPTS - 1
+    assert other.get("a") == (b"\xff" * 45 if write == "set" else None)
+    assert len(world.table.items) == (6 if write == "set" else 0)

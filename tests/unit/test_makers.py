@@ -10,7 +10,7 @@ import pytest
 import processor
 from processor.decode import readings
 from processor.decode.advertisement import manufacturer_data, service_data, structure
-from processor.decode.formats import FORMATS
+from processor.decode.formats import FORMATS, MANUFACTURERS, model_of
 
 FILES = Path(__file__).parents[1] / "vectors"
 MAKERS = (
@@ -93,6 +93,60 @@ def test_what_borrows_the_company_identifier_is_nobody_s_without_its_name_or_uui
     data = bytearray(carried(vector))
     data[2:4] = b"\x13\x37"  # a company identifier that is nobody's
     assert readings(bytes(data), ADDRESS, 1) == []
+
+
+@pytest.mark.parametrize("vector", [each for each in GOOD if "name" in each], ids=identify)
+def test_the_local_name_is_what_to_remember(vector):
+    assert model_of(advertisement(vector)) == vector["name"]
+
+
+def test_nothing_is_remembered_of_other_names():
+    assert model_of(structure(0x09, b"Kitchen")) is None
+    assert model_of(b"\x02\x01\x06") is None
+
+
+@pytest.mark.parametrize("vector", [each for each in GOOD if each["format"].startswith("aranet")], ids=identify)
+def test_how_old_an_aranet_s_measurement_is_does_not_make_it_another(vector):
+    """It grows with every advertisement; the count, or a value, does make another."""
+    (first,) = readings(advertisement(vector), ADDRESS, 1)
+    payload = bytearray.fromhex(vector["hex"])
+    payload[-3] ^= 1
+    (second,) = readings(manufacturer_data(0x0702, bytes(payload)), ADDRESS, 1)
+    assert second.values["measurement_age"] != first.values["measurement_age"]
+    assert second.identity == first.identity
+    payload[-1] ^= 1
+    (third,) = readings(manufacturer_data(0x0702, bytes(payload)), ADDRESS, 1)
+    assert third.identity != first.identity
+
+
+def test_an_aranet_without_integrations_says_nothing():
+    assert readings(manufacturer_data(0x0702, bytes.fromhex("01010404" + "00" * 20)), ADDRESS, 1) == []
+    assert readings(manufacturer_data(0x0702, bytes.fromhex("0100020100000000" + "00" * 14)), ADDRESS, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("company", "payload"),
+    [
+        (0x0001, "010103cb0164"),  # Nokia's, with nothing of Govee beside it
+        (0x0059, "087043b6c3e0f509fae3"),  # Nordic's, without Mopeka's service UUID
+        (0x02D5, "bf640a7f170f01020077270d14000000000000c4"),  # a BL whose name is not known
+        (0x089A, "02b708b4120ccb0bffc767"),  # another protocol version
+        (0x8801, "0188"), (0xEC88, "00"), (0x0757, "99"), (0x0133, "99"), (0x0639, "ca"), (0x0702, "21"),
+        (0x0334, "00"), (0x02D5, ""), (0x0757, ""), (0x0133, ""),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_for_certain_gives_nothing(company, payload):
+    assert readings(manufacturer_data(company, bytes.fromhex(payload)), ADDRESS, 1) == []
+
+
+def test_a_switchbot_of_nordic_s_identifier_is_no_mopeka():
+    """Both use 0x0059: what is not ten bytes beside 0xFEE5 is SwitchBot's to decode."""
+    assert MANUFACTURERS[0x0059](bytes(10), ADDRESS, {}, b"\x03\x03\xe5\xfe") is None
+
+
+@pytest.mark.parametrize("name", ["TP357 (1)", "TP9000NOTHING", "sps", "SensorPush HT.w", "Sense"])
+def test_a_name_that_is_shared_claims_only_what_has_its_shape(name):
+    assert readings(structure(0xFF, b"\x13\x37" + bytes(14)) + structure(0x09, name.encode()), ADDRESS, 1) == []
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,9 +95,36 @@ def test_with_an_interpreter_every_module_is_compiled_and_names_lambdas_folder(f
     monkeypatch.setattr(package, "_interpreter", lambda version: (sys.executable, "3.13.99"))
     built = build(function)
     assert "compiled by 3.13.99" in str(built)
-    (compiled,) = (function / "tool/__pycache__").glob("core.*.pyc")
-    assert b"/var/task/tool/core.py" in compiled.read_bytes()
-    assert str(function).encode() not in compiled.read_bytes()
+    ours = next((function / "__pycache__").glob("main.*.pyc"))
+    theirs = function / "tool/core.pyc"
+    for compiled, name in ((ours, "main.py"), (theirs, "tool/core.py")):
+        assert f"/var/task/{name}".encode() in compiled.read_bytes()
+        assert str(function).encode() not in compiled.read_bytes()
+    assert not (function / "tool/core.py").exists()
+    assert (function / "processor/errors.py").exists()
+
+
+def test_bytecode_has_no_docstrings_and_runs_all_the_same(function, monkeypatch):
+    monkeypatch.setattr(package, "_interpreter", lambda version: (sys.executable, "3.13.99"))
+    (function / "main.py").write_text(
+        '"""A docstring of the module."""\nfrom __future__ import annotations\n'
+        'def f():\n    """A docstring alone."""\n'
+        'class C:\n    """A docstring of a class."""\n    x: nowhere = 1\n    def g(self): return "kept"\n'
+    )
+    build(function)
+    (compiled,) = (function / "__pycache__").glob("main.*.pyc")
+    assert b"docstring" not in compiled.read_bytes()
+    code = (
+        f"import sys; sys.path.insert(0, {str(function)!r}); import main; print(main.f(), main.C().g(), main.__doc__)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["None", "kept", "None"], done.stderr
+
+
+def test_a_release_candidate_compiles_nothing(monkeypatch):
+    answer = SimpleNamespace(returncode=0, stdout="cpython 3.13.0rc1 /usr/bin/python3.13\n")
+    monkeypatch.setattr(package, "_run", lambda command, **_: answer)
+    assert package._interpreter("3.13") is None
 
 
 def test_an_interpreter_of_another_version_is_not_taken():

@@ -7,11 +7,16 @@ import time
 import pytest
 
 from processor.errors import InvalidWrite, StoreError, TransientError
+from processor.reading import Reading
 from processor.store.writer import MAX_CLAUSES, Group, Writer
 
 
 def cell(n=0):
-    return {"M": {"o": {"N": str(n)}, "f": {"S": "ruuvi.5"}, "t": {"N": "24.3"}}}
+    return Reading("D", n, "ruuvi.5", {"temperature": 24.3}, n, 0)
+
+
+def long(length):
+    return Reading("D", 0, "bthome.2", {"text": "x" * length}, 0, 0)
 
 
 def group(device="D", slot=0, cells=1, gateways=1, first=0):
@@ -78,7 +83,7 @@ def test_an_invalid_cell_is_found_by_halving_and_the_others_are_stored(writer, t
 
 
 def test_a_full_item_makes_the_whole_call_invalid_at_once(writer, table):
-    big = {"M": {"x": {"S": "x" * 100_000}}}
+    big = long(100_000)
     writer.write([Group("D", 0, 1, {f"c{n}.AAAA": big for n in range(3)})], deadline=soon())
     table.calls.clear()
     outcome = writer.write([Group("D", 0, 1, {"c8.AAAA": big, "c9.AAAA": big})], deadline=soon())
@@ -115,7 +120,7 @@ def test_an_unforeseen_exception_is_not_swallowed(writer, table):
 
 def test_measured_units_are_those_of_the_whole_item(table):
     writer = Writer(table, "processor-readings", threads=1, measure=True)
-    big = {"M": {"x": {"S": "x" * 900}}}
+    big = long(880)
     assert writer.write([Group("D", 0, 1, {"c1.AAAA": big})], deadline=soon()).units == 1
     assert writer.write([Group("D", 0, 1, {"c2.AAAA": big})], deadline=soon()).units == 2
     again = writer.write([Group("D", 0, 1, {"c2.AAAA": big})], deadline=soon())

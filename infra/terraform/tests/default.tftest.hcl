@@ -146,6 +146,19 @@ run "apex_files" {
     error_message = "apex's environment is whole, without the two variables that apex adds."
   }
   assert {
+    condition = alltrue([for name, function in module.function :
+      jsondecode(output.apex_files["functions/${name}/function.prod.json"]).role == function.role_arn
+    ])
+    error_message = "apex needs each function's role."
+  }
+  assert {
+    condition = alltrue([
+      for key, value in jsondecode(file("../../apex/project.json")) :
+      jsonencode(jsondecode(output.apex_files["project.prod.json"])[key]) == jsonencode(value)
+    ])
+    error_message = "What project.json says, hooks among it, is in the environment's file too."
+  }
+  assert {
     condition = alltrue([for name in keys(module.function) : alltrue([
       for key, value in jsondecode(file("../../apex/functions/${name}/function.json")) :
       jsonencode(jsondecode(output.apex_files["functions/${name}/function.prod.json"])[key]) == jsonencode(value)

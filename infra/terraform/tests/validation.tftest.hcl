@@ -93,16 +93,6 @@ run "batching_window" {
   expect_failures = [var.ingest_mapping]
 }
 
-run "batching_window_of_large_batches" {
-  command = plan
-
-  variables {
-    ingest_mapping = { batching_window_seconds = 0 }
-  }
-
-  expect_failures = [var.ingest_mapping]
-}
-
 run "parallelization_factor" {
   command = plan
 
@@ -148,6 +138,16 @@ run "rollup_mapping" {
 
   variables {
     rollup_mapping = { parallelization_factor = 0 }
+  }
+
+  expect_failures = [var.rollup_mapping]
+}
+
+run "rollup_starting_position" {
+  command = plan
+
+  variables {
+    rollup_mapping = { starting_position = "AT_TIMESTAMP" }
   }
 
   expect_failures = [var.rollup_mapping]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from processor.decode.advertisement import local_name
 from processor.decode.fields import Decoded
 from processor.decode.formats import (
     airthings,
     aranet,
+    atc,
     bluemaestro,
     bthome,
     eddystone,
@@ -16,12 +18,16 @@ from processor.decode.formats import (
     govee,
     ibeacon,
     inkbird,
+    mesh,
+    mibeacon,
     minew,
     moko,
     mopeka,
     omron,
+    qingping,
     ruuvi,
     sensorpush,
+    switchbot,
     teltonika,
     thermopro,
 )
@@ -41,6 +47,14 @@ class Decoder(Protocol):
         """
 
 
+def _nordic(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode manufacturer data of 0x0059 (Nordic): Mopeka's ten bytes beside its service UUID, else SwitchBot's."""
+    decoder = mopeka.decode if mopeka.is_ours(data, whole) else switchbot.decode_manufacturer
+    return decoder(data, address, keys, whole, model)
+
+
 MANUFACTURERS: dict[int, Decoder] = {
     airthings.COMPANY: airthings.decode,
     aranet.COMPANY: aranet.decode,
@@ -51,17 +65,23 @@ MANUFACTURERS: dict[int, Decoder] = {
     govee.COMPANY_NOKIA: govee.decode_nokia,
     ibeacon.COMPANY: ibeacon.decode,
     minew.COMPANY: minew.decode_manufacturer,
-    mopeka.COMPANY: mopeka.decode,
+    mopeka.COMPANY: _nordic,
     omron.COMPANY: omron.decode,
     ruuvi.COMPANY: ruuvi.decode,
+    switchbot.COMPANY: switchbot.decode_manufacturer,
     teltonika.COMPANY: teltonika.decode,
 }
 
 SERVICES: dict[int, Decoder] = {
+    atc.UUID: atc.decode,
     bthome.UUID: bthome.decode,
     eddystone.UUID: eddystone.decode,
+    mibeacon.UUID: mibeacon.decode,
     minew.UUID: minew.decode,
     moko.UUID: moko.decode,
+    qingping.UUID: qingping.decode,
+    switchbot.UUID: switchbot.decode,
+    switchbot.UUID_OLD: switchbot.decode,
 }
 
 BY_NAME: dict[bytes, Decoder] = {
@@ -83,8 +103,25 @@ FORMATS = (
     *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,
     *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
     *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS,
+    *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS,
 )  # fmt: skip
 """Every format's table: its name, source, quantities with their resolutions, counter, whether it may be encrypted."""
+
+REMEMBERED = ("GV", "Govee_", "B5178", "IM", "EP", "sps", "tps", "TP3", "TP9", "SensorPush")
+"""How the local names start that a decoder asks for, or that tell models apart."""
+
+
+def model_of(whole: bytes) -> str | None:
+    """Return what to remember of the sensor that sent this advertisement, as later ones may not say it; None if nothing.
+
+    SwitchBot's product; for Govee, Inkbird, OMRON's 2JCIE-BL, SensorPush and ThermoPro the local name.
+    """
+    model = switchbot.model_of(whole)
+    if model is None:
+        name = local_name(whole)
+        model = name if name is not None and name.startswith(REMEMBERED) else None
+    return model
+
 
 SUPERSEDED: dict[str, tuple[str, int]] = ruuvi.SUPERSEDED
 """Formats that say less of a sample than another one the same sensor also sends: the other one's name, and the bits of

@@ -1,4 +1,4 @@
-"""Custom firmware of Xiaomi's thermometers: the formats of ATC1441 and pvvx, plain and encrypted, in service data 0x181A.
+"""Custom firmware of Xiaomi's thermometers, ATC1441's and pvvx's formats, plain and encrypted: service data of 0x181A.
 
 Source: github.com/pvvx/ATC_MiThermometer, README ("Bluetooth Advertising Formats") and src/custom_beacon.h and .c;
 github.com/atc1441/ATC_MiThermometer for the first. The same firmware sends Xiaomi's and BTHome's formats too.
@@ -95,8 +95,10 @@ FORMATS = (ATC1441, PVVX, PVVX_SHORT, PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
 
 Read = Callable[[bytes, str | None], Decoded]
 _PLAIN: dict[int, tuple[Read, int]] = {
-    ATC1441.length: (ATC1441.compile(), 1), PVVX.length: (PVVX.compile(), -1), PVVX_SHORT.length: (PVVX_SHORT.compile(), -1)
-}  # fmt: skip
+    ATC1441.length: (ATC1441.compile(), 1),
+    PVVX.length: (PVVX.compile(), -1),
+    PVVX_SHORT.length: (PVVX_SHORT.compile(), -1),
+}
 """By length: the decoder, and the direction of the address."""
 _ENCRYPTED: dict[int, tuple[Format, Read]] = {
     1 + table.length + MIC: (table, table.compile()) for table in (PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
@@ -152,4 +154,6 @@ def encode(table: Format, values: Mapping[str, Value], *, address: str, key: byt
 
 def _nonce(address: str, size: int, counter: bytes) -> bytes:
     """Return the address, least significant byte first, and the AD structure up to its counter."""
-    return bytes.fromhex(address.replace(":", ""))[::-1] + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter
+    return (
+        bytes.fromhex(address.replace(":", ""))[::-1] + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter
+    )

@@ -1,11 +1,12 @@
 """Xiaomi MiBeacon, versions 2 to 5: service data of UUID 0xFE95. Versions 4 and 5 may be encrypted.
 
-Source: iot.mi.com, "MiBeacon protocol" (in English in github.com/pvvx/ATC_MiThermometer, InfoMijiaBLE) for the frame;
+Source: Xiaomi, github.com/MiEcosystem/miio_open, ble/03 (MiBeacon protocol) for the frame;
 github.com/Bluetooth-Devices/xiaomi-ble 1.21, parser.py for the encryption. The objects are in mibeacon_objects.py.
 
 A frame: 2 bytes of frame control, the product, the frame counter; then, as the control says, the address (least
-significant byte first), the capability, and objects. Encrypted objects are followed by 3 bytes of a longer counter and
-the MIC. The frame counter is new for each measurement and the same in its repetitions.
+significant byte first), the capability (and 2 bytes of input and output capability where it says so), and objects.
+Encrypted objects are followed by 3 bytes of a longer counter and the MIC. The frame counter is for telling repetitions,
+five at least, from the next event or measurement.
 
 Left out: version 1; frames of mesh devices; encryption as of versions 2 and 3, which nothing authenticates, so that a
 wrong key would give wrong values.
@@ -31,7 +32,7 @@ COUNTER = 3
 ASSOCIATED = b"\x11"
 
 MIBEACON = TlvFormat(
-    name="mibeacon", source="iot.mi.com, MiBeacon protocol and BLE object definition", objects=OBJECTS, id_size=2,
+    name="mibeacon", source="github.com/MiEcosystem/miio_open, ble/03 and 04", objects=OBJECTS, id_size=2,
     counter="packet_id", encrypted=True, extra={"packet_id": "1"},
 )  # fmt: skip
 
@@ -66,7 +67,9 @@ def decode(
         if size < start:
             raise DecodeError("truncated", "the capability is cut off", where=_NAME, offset=start - 1, payload=data)
         if data[start - 1] & IO_CAPABILITY:
-            start += 1
+            start += 2
+            if size < start:
+                raise DecodeError("truncated", "the capability is cut off", where=_NAME, offset=start, payload=data)
     product, counter = data[2] | data[3] << 8, data[4]
     plain = None
     if control & ENCRYPTED:

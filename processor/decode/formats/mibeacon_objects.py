@@ -1,18 +1,19 @@
 """The objects of MiBeacon: what each says, in all devices or in those of some products.
 
-Objects below 0x4000 are Xiaomi's general events and attributes: iot.mi.com, "BLE object definition" (in English in
-github.com/pvvx/ATC_MiThermometer, InfoMijiaBLE/Mijia BLE Object Definition.md). Those from 0x4000 on belong to a product's
-own specification (home.miot-spec.com), so they are read only for the products that github.com/Bluetooth-Devices/xiaomi-ble
-1.21 (parser.py, devices.py) knows to send them; so is what a product says otherwise than the definition.
+Objects below 0x4000 are Xiaomi's general events and attributes: github.com/MiEcosystem/miio_open, ble/04
+(BLE object definition; in English in github.com/pvvx/ATC_MiThermometer, InfoMijiaBLE). Those from 0x4000 on belong to a
+product's own specification (home.miot-spec.com), so they are read only for the products that
+github.com/Bluetooth-Devices/xiaomi-ble 1.21 knows (parser.py, devices.py); it also knows what a product says otherwise.
 
 Left out: locks, toothbrushes, kettles, scales, bands and pillows; body temperature 0x2000, whose formula is a guess.
 
-A remote's buttons are numbered from 1 as they are indexed, those of a switch from left to right: `button`, `button_2`...
+A remote's buttons are numbered from 1 as they are indexed, a switch's from left to right: `button`, `button_2`...
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from itertools import product as pairs
 from math import isfinite
 
@@ -71,17 +72,19 @@ def _flag(id_: int, name: str) -> Tlv:
     return Tlv(id_, 1, (Field(name, at=0, type="u8", lookup=_POSITIVE),))
 
 
-def _states(id_: int, states: dict[int, Values], *products: int) -> Tlv:
+def _states(id_: int, states: Mapping[int, Values], *products: int) -> Tlv:
     """Return an object of one byte, of which only some values are defined."""
-    return Tlv(id_, 1, choices={bytes([code]): said for code, said in states.items()}, products=frozenset(products) or None)
+    return Tlv(
+        id_, 1, choices={bytes([code]): said for code, said in states.items()}, products=frozenset(products) or None
+    )
 
 
 def _button(number: int, event: str) -> dict[str, Value]:
     return {"button" if number == 1 else f"button_{number}": event}
 
 
-def _both(event: str) -> dict[str, Value]:
-    return _button(1, event) | _button(2, event)
+def _buttons(numbers: tuple[int, ...], event: str) -> dict[str, Value]:
+    return {name: event for number in numbers for name in _button(number, event)}
 
 
 def _event(id_: int, event: str, *products: int) -> list[Tlv]:
@@ -159,16 +162,15 @@ def _general() -> list[Tlv]:
 
 def _otherwise() -> list[Tlv]:
     """Return what products say otherwise than the definition."""
-    three = {0: (1,), 1: (2,), 2: (3,), 3: (1, 2), 4: (2, 3), 5: (1, 3), 6: (1, 2, 3)}
-    two = {0: (1,), 1: (2,), 2: (1, 2)}
-    switches = {K9B_1: {0: (1,)}, K9B_2: two, K9B_3: three}
+    three: dict[int, tuple[int, ...]] = {0: (1,), 1: (2,), 2: (3,), 3: (1, 2), 4: (2, 3), 5: (1, 3), 6: (1, 2, 3)}
+    two: dict[int, tuple[int, ...]] = {0: (1,), 1: (2,), 2: (1, 2)}
+    switches: dict[int, dict[int, tuple[int, ...]]] = {K9B_1: {0: (1,)}, K9B_2: two, K9B_3: three}
     moved = _bytes("motion", 3, Codec(lambda _: True, lambda _: bytes(3)))
     light = _bytes("light", 3, LIGHT)
     return [
         *(
             Tlv(0x1001, 3, products=frozenset((product,)), choices={
-                bytes([index, 0, code]): {name: event for number in numbers for name, event in _button(number, press).items()}
-                for (index, numbers), (code, press) in pairs(
+                bytes([index, 0, code]): _buttons(numbers, press) for (index, numbers), (code, press) in pairs(
                     buttons.items(), enumerate(("press", "long_press", "double_press"))
                 )
             })
@@ -181,7 +183,9 @@ def _otherwise() -> list[Tlv]:
         _motion("u8", id_=0x0003, products=(MUE4094RT,)),
         _motion("u24", Field("illuminance", at=0, type="u24"), id_=0x000F, products=(CGPR1,)),
         Tlv(0x000F, 3, (moved, light), products=frozenset((MJYD02YL, RTCGQ02LM))),
-        Tlv(0x1007, 3, (light,), products=frozenset((MJYD02YL, MCCGQ02HL))),
+        Tlv(0x1007, 3, products=frozenset((MJYD02YL, MCCGQ02HL)), choices={
+            bytes([code, 0, 0]): {"light": on} for code, on in ((0, False), (1, False), (100, True))
+        }),
         _states(0x100F, {0: {"door": False}, 1: {"door": True}}, SAFE_BOX),
     ]  # fmt: skip
 
@@ -190,7 +194,7 @@ def _products() -> list[Tlv]:
     """Return the objects of products' own specifications."""
     opened = {1: {"opening": True}, 2: {"opening": False}}
     removed: Values = {"opening": True, "tamper": True}
-    only_left = {0: "button", 1: "button_2"}
+    left_right = {0: "button", 1: "button_2"}
     rows = [
         _float_of(0x4801, "temperature"),
         _number(0x4802, "humidity", "u8"),
@@ -220,7 +224,7 @@ def _products() -> list[Tlv]:
     known = [Tlv(each.id, each.length, each.fields, each.choices, KNOWN) for each in rows]
     some = [
         _states(0x484E, {0: {"occupancy": False}, 1: {"occupancy": True}, 2: {"occupancy": False}}, XMOSB01XS),
-        Tlv(0x487B, 1, (Field("moisture_detected_2", at=0, type="u8", lookup=_POSITIVE),), products=frozenset((SJWS02LM,))),
+        Tlv(0x487B, 1, _flag(0, "moisture_detected_2").fields, products=frozenset((SJWS02LM,))),
         _states(0x4A68, {
             0: {"moisture_detected": True}, 1: {"moisture_detected": False},
             2: {"moisture_detected_2": True}, 3: {"moisture_detected_2": False},
@@ -231,8 +235,11 @@ def _products() -> list[Tlv]:
     ]  # fmt: skip
     for offset, event in enumerate(_PRESSES):
         some += [
-            _states(0x4A0C + offset, {code: {name: event} for code, name in only_left.items()}, XMWS01XS),
-            _states(0x4E0C + offset, {1: _button(1, event), 2: _button(2, event), 3: _both(event)}, XMWXKG01YL),
+            _states(0x4A0C + offset, {code: {name: event} for code, name in left_right.items()}, XMWS01XS),
+            Tlv(0x4A0C + offset, 0, products=frozenset((XMWS01XS,))),  # which button, it does not say
+            _states(
+                0x4E0C + offset, {1: _button(1, event), 2: _button(2, event), 3: _buttons((1, 2), event)}, XMWXKG01YL
+            ),
             *_event(0x4E0C + offset, event, XMWXKG01LM),
             _states(0x560C + offset, {number: _button(number, event) for number in range(1, 5)}, KS1, KS1BP),
             *_event(0x560C + offset, event, KS2BB, AFWXKG),

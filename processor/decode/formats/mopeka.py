@@ -33,11 +33,16 @@ FORMATS = (PRO,)
 _read = PRO.compile()
 
 
+def is_ours(data: bytes, whole: bytes) -> bool:
+    """Whether manufacturer data of 0x0059, after the company identifier, are Mopeka's."""
+    return len(data) == PRO.length and data[0] in TYPES and UUID in whole
+
+
 def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode Nordic's manufacturer data, after the company identifier. None for what is not Mopeka's."""
-    if len(data) != PRO.length or data[0] not in TYPES or UUID not in whole:
+    if not is_ours(data, whole):
         return None
     decoded = _read(data, address)
     if not decoded.values["reading_quality"]:

@@ -1,6 +1,6 @@
 """Qingping, formerly ClearGrass: service data of UUID 0xFDCD.
 
-Qingping publishes no specification of it. Sources: github.com/Bluetooth-Devices/qingping-ble 1.3 (parser.py, its captures
+Qingping publishes no specification of it. Sources: github.com/Bluetooth-Devices/qingping-ble 1.3 (parser.py, captures
 and issues), github.com/Ernst79/bleparser (qingping.py), github.com/pvvx/TLB2Z (ble_scaning.c) for the frame control.
 
 A payload: the frame control, the product, the address (least significant byte first), and objects. The control's bit 6

@@ -62,7 +62,7 @@ def _advertisement(event: Any, at: int, reported_at: int | None, gateway: str | 
     return Advertisement(
         address_in(addresses[0].get("bdaddr"), CASSIA),
         rssi_in(event.get("rssi"), CASSIA),
-        kept_at(at, reported_at, reported_at if advertised_at is None else advertised_at),
+        kept_at(at, None, reported_at if advertised_at is None else advertised_at),
         data,
         gateway,
     )

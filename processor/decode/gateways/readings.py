@@ -17,12 +17,13 @@ from zlib import crc32
 
 import orjson
 
-from processor.decode.gateways.heard import address_if, kept_at, refusal, rssi_in, time_in
+from processor.decode.gateways.heard import address_if, address_in, kept_at, refusal, rssi_in, time_in
 from processor.errors import DecodeError, SettingsError
 from processor.reading import Quantity, Reading, Value, quantity
 
 WHERE = "readings"
 IMSI = "imsi"
+ADDRESS = "address"
 _MAX_TEXT = 64
 _MOST = 10**15
 _LEAST = 1e-15
@@ -114,6 +115,8 @@ class Source(NamedTuple):
             own = str(own)
         if type(own) is not str or not own.isprintable() or len(own) > _MAX_TEXT:
             raise refusal("address", f"a device's id is text of at most {_MAX_TEXT} characters", self.format, own)
+        if self.namespace == ADDRESS:
+            return address_in(own, self.format) or ""
         if self.namespace is not None:
             return f"{self.namespace}:{own}"
         return address_if(own) or f"{self.format}:{own}"
@@ -175,7 +178,7 @@ def _source(entry: dict[str, Any]) -> Source:
         raise ValueError("`match` is a list of keys, `where` and `values` are objects; `match` and `values` not empty")
     namespace = entry.get("namespace")
     if namespace is not None and not re.fullmatch(r"[a-z]{1,16}", namespace):
-        raise ValueError("`namespace` is a short word, which goes before the device's id: imei")
+        raise ValueError("`namespace` is a short word, which goes before the device's id (imei), or address")
     device = entry.get("device")
     compiled = [
         (_path(key), key, meaning["quantity"], _convert(meaning, name))
@@ -201,7 +204,9 @@ def _optional(entry: dict[str, Any], key: str) -> tuple[str, ...] | None:
     return None if entry.get(key) is None else _path(entry[key])
 
 
-def _path(key: str) -> tuple[str, ...]:
+def _path(key: Any) -> tuple[str, ...]:
+    if type(key) is not str or not key:
+        raise ValueError(f"a key is text, with dots between the levels, not {key!r}")
     return tuple(key.split("."))
 
 
@@ -264,7 +269,11 @@ def _check_mapped(table: Any, what: Quantity) -> None:
 
 
 def _plain(value: Any) -> bool:
-    return type(value) is int or type(value) is bool or (type(value) is float and abs(value) < _MOST)
+    return (
+        (type(value) is int and abs(value) <= _MOST)
+        or type(value) is bool
+        or (type(value) is float and abs(value) < _MOST)
+    )
 
 
 def _whole(value: Any) -> Any:
@@ -274,7 +283,7 @@ def _whole(value: Any) -> Any:
 def _number(meaning: dict[str, Any], what: Quantity, where: str) -> Convert:
     factor, offset = _linear(meaning, what)
     low, high = meaning.get("range", (-_MOST, _MOST))
-    if not low < high:
+    if not (_plain(low) and _plain(high) and low < high):
         raise ValueError("`range` is [least, greatest], of the value as it comes")
     change = None if factor == 1 and offset == 0 else _change(factor, offset)
 

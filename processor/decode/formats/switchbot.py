@@ -1,0 +1,203 @@
+"""SwitchBot's sensors: manufacturer data of company 0x0969 (older 0x0059) and service data of 0xFD3D (older 0x0D00).
+
+Sources: github.com/OpenWonderLabs/SwitchBotAPI-BLE, devicetypes/meter.md, motionsensor.md and contactsensor.md for the
+service data; github.com/sblibs/pySwitchbot 3.1, adv_parsers and its captures for the manufacturer data, which SwitchBot
+does not document.
+
+Only the service data, which come with the scan response, tell the model (and the battery); the manufacturer data have
+the same identifier for every product. So the model is taken from service data that stand beside, else from `model`,
+what `model_of` said of an earlier advertisement, else nothing is said. Where both say the same, the service data do.
+
+A meter whose temperature and humidity are all zero has not measured yet. Nothing is known to count measurements. The
+seconds since something last moved, whose 17 bits are scattered, and the counts of entrances are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from processor.decode.advertisement import SERVICE_DATA_16
+from processor.decode.fields import Decoded, Field, Format
+from processor.errors import DecodeError
+
+COMPANY, COMPANY_NORDIC = 0x0969, 0x0059
+UUID, UUID_OLD = 0xFD3D, 0x0D00
+_API = "github.com/OpenWonderLabs/SwitchBotAPI-BLE, devicetypes/"
+_LIBRARY = "github.com/sblibs/pySwitchbot 3.1, adv_parsers/"
+_BIT = (False, True)
+_OPEN = (False, True, True, True)
+_LEFT_OPEN = (False, False, True, True)
+
+MODELS = {
+    "switchbot.meter": b"Tt", "switchbot.meter_plus": b"Ii", "switchbot.outdoor_meter": b"Ww",
+    "switchbot.meter_pro": b"4\x14", "switchbot.meter_pro_co2": b"5\x15", "switchbot.hub2": b"Vv",
+    "switchbot.motion": b"Ss", "switchbot.contact": b"Dd", "switchbot.leak": b"&\x06",
+}  # fmt: skip
+"""What `model_of` says, and the first byte of service data, its highest bit aside: one is for pairing."""
+_MODELS: dict[int, str] = {byte: model for model, codes in MODELS.items() for byte in codes}
+
+
+def _climate(at: int) -> tuple[Field, Field]:
+    return (
+        Field("temperature", at=at, type="tenths.sign.int", scale="0.1"),
+        Field("humidity", at=at + 2, type="u8", bits=(0, 7)),
+    )
+
+
+_ADDRESS = Field("address", at=0, type="mac")
+_BATTERY = Field("battery", at=2, type="u8", bits=(0, 7))
+
+METER = Format(
+    name="switchbot.meter", source=_API + "meter.md", endian="big", length=6, magic=b"T",
+    fields=(_BATTERY, *_climate(3)),
+)  # fmt: skip
+MOTION = Format(
+    name="switchbot.motion", source=_API + "motionsensor.md", endian="big", length=6, magic=b"s",
+    fields=(
+        Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
+        _BATTERY,
+        Field("light", at=5, type="u8", bits=(0, 2), lookup=(None, False, True, None)),
+    ),
+)  # fmt: skip
+CONTACT = Format(
+    name="switchbot.contact", source=_API + "contactsensor.md", endian="big", length=9, magic=b"d",
+    fields=(
+        Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
+        _BATTERY,
+        Field("door", at=3, type="u8", bits=(1, 2), lookup=_OPEN),
+        Field("left_open", at=3, type="u8", bits=(1, 2), lookup=_LEFT_OPEN),
+        Field("light", at=3, type="u8", bits=(0, 1), lookup=_BIT),
+        Field("button_count", at=8, type="u8", bits=(0, 4)),
+    ),
+)  # fmt: skip
+BATTERY = Format(
+    name="switchbot.battery", source=_LIBRARY + "meter.py", endian="big", length=3, magic=b"w", fields=(_BATTERY,)
+)
+
+CLIMATE = Format(
+    name="switchbot.climate", source=_LIBRARY + "meter.py", endian="big", length=11, magic=b"",
+    fields=(_ADDRESS, *_climate(8)),
+)  # fmt: skip
+CLIMATE_CO2 = Format(
+    name="switchbot.climate_co2", source=_LIBRARY + "meter.py", endian="big", length=15, magic=b"",
+    fields=(_ADDRESS, *_climate(8), Field("co2", at=13, type="u16", invalid_from=10_000)),
+)  # fmt: skip
+HUB2 = Format(
+    name="switchbot.hub2", source=_LIBRARY + "hub2.py", endian="big", length=16, magic=b"",
+    fields=(_ADDRESS, Field("light_level", at=12, type="u8", bits=(0, 5)), *_climate(13)),
+)  # fmt: skip
+MOTION_PASSIVE = Format(
+    name="switchbot.motion.passive", source=_LIBRARY + "motion.py", endian="big", length=8, magic=b"",
+    fields=(
+        _ADDRESS,
+        Field("motion", at=7, type="u8", bits=(6, 1), lookup=_BIT),
+        Field("light", at=7, type="u8", bits=(5, 1), lookup=_BIT),
+    ),
+)  # fmt: skip
+CONTACT_PASSIVE = Format(
+    name="switchbot.contact.passive", source=_LIBRARY + "contact.py", endian="big", length=13, magic=b"",
+    fields=(
+        _ADDRESS,
+        Field("motion", at=7, type="u8", bits=(7, 1), lookup=_BIT),
+        Field("light", at=7, type="u8", bits=(6, 1), lookup=_BIT),
+        Field("door", at=7, type="u8", bits=(4, 2), lookup=_OPEN),
+        Field("left_open", at=7, type="u8", bits=(4, 2), lookup=_LEFT_OPEN),
+        Field("button_count", at=12, type="u8", bits=(0, 4)),
+    ),
+)  # fmt: skip
+LEAK = Format(
+    name="switchbot.leak", source=_LIBRARY + "leak.py", endian="big", length=9, magic=b"",
+    fields=(
+        _ADDRESS,
+        Field("battery", at=7, type="u8", bits=(0, 7)),
+        Field("battery_low", at=7, type="u8", bits=(7, 1), lookup=_BIT),
+        Field("moisture_detected", at=8, type="u8", bits=(0, 1), lookup=_BIT),
+        Field("tamper", at=8, type="u8", bits=(1, 1), lookup=_BIT),
+    ),
+)  # fmt: skip
+
+FORMATS = (
+    METER, MOTION, CONTACT, BATTERY, CLIMATE, CLIMATE_CO2, HUB2, MOTION_PASSIVE, CONTACT_PASSIVE, LEAK
+)  # fmt: skip
+
+Read = Callable[[bytes, str | None], Decoded]
+_BARE = 6
+"""The length of manufacturer data that only hold the address, as older firmware sends them."""
+_read = {table.name: table.compile() for table in FORMATS}
+_SERVICE: dict[str, tuple[int, Read]] = {
+    model: (table.length, _read[table.name])
+    for model, table in (
+        ("switchbot.meter", METER), ("switchbot.meter_plus", METER), ("switchbot.motion", MOTION),
+        ("switchbot.contact", CONTACT),
+    )
+}  # fmt: skip
+_MANUFACTURER: dict[str, tuple[int, Read]] = {
+    model: (table.length, _read[table.name])
+    for model, table in (
+        ("switchbot.meter", CLIMATE), ("switchbot.meter_plus", CLIMATE), ("switchbot.outdoor_meter", CLIMATE),
+        ("switchbot.meter_pro", CLIMATE), ("switchbot.meter_pro_co2", CLIMATE_CO2), ("switchbot.hub2", HUB2),
+        ("switchbot.motion", MOTION_PASSIVE), ("switchbot.contact", CONTACT_PASSIVE), ("switchbot.leak", LEAK),
+    )
+}  # fmt: skip
+_battery = _read[BATTERY.name]
+
+
+def model_of(whole: bytes) -> str | None:
+    """Return the model that an advertisement's service data tell, to be remembered; None where they tell none."""
+    service = _service_data(whole)
+    return _MODELS.get(service[0] & 0x7F) if service else None
+
+
+def decode(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode SwitchBot's service data, after the UUID. None for a product not known here, or no more than its model."""
+    if not data:
+        raise DecodeError("length", "no device type byte", where="switchbot", payload=data)
+    found = _MODELS.get(data[0] & 0x7F)
+    if found is None or len(data) < BATTERY.length:
+        return None
+    size, read = _SERVICE.get(found, (BATTERY.length, _battery))
+    if len(data) < size:
+        size, read = BATTERY.length, _battery
+    return _measured(read(data[:size], address))
+
+
+def decode_manufacturer(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode SwitchBot's manufacturer data, after the company identifier. None for a model not known.
+
+    None too where service data that stand beside say as much, and for an address alone.
+    """
+    service = _service_data(whole)
+    if service:
+        model = _MODELS.get(service[0] & 0x7F)
+    size, read = _MANUFACTURER.get(model or "", (0, None))
+    if read is None or len(data) == _BARE:
+        return None
+    if service and len(service) >= _SERVICE.get(model or "", (256, None))[0]:
+        return None
+    return _measured(read(data[:size], address))
+
+
+def _measured(decoded: Decoded) -> Decoded:
+    """Take out a temperature and a humidity that are both zero."""
+    values = decoded.values
+    if values.get("temperature") == 0 and values["humidity"] == 0:
+        del values["temperature"], values["humidity"]
+    return decoded
+
+
+def _service_data(whole: bytes) -> bytes:
+    """Return SwitchBot's service data in a well-formed advertisement, after the UUID; nothing where there are none."""
+    at = 0
+    while at < len(whole) and whole[at]:
+        after = at + 1 + whole[at]
+        if whole[at + 1] == SERVICE_DATA_16 and whole[at + 2 : at + 4] in _UUIDS:
+            return whole[at + 4 : after]
+        at = after
+    return b""
+
+
+_UUIDS = (UUID.to_bytes(2, "little"), UUID_OLD.to_bytes(2, "little"))
