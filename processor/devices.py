@@ -82,7 +82,7 @@ class Remembered:
         self.key: bytes | None = None
 
 
-class Known(Mapping[str, bytes]):
+class Devices(Mapping[str, bytes]):
     """The devices as ingest asks for them; as a mapping, the bindkeys by address.
 
     fixed: keys that need no registry. The mapping looks a device up when it is asked for; `load` asks for many at once.

@@ -84,8 +84,8 @@ for name in sys.stdin.read().splitlines():
         path.unlink()
     target.write_bytes(data)
 """
-"""Compiles modules without their docstrings. Those of a dependency are replaced: it is imported as bytecode alone, while
-ours keep their sources, for the lines in a traceback."""
+"""Compiles modules, without their docstrings. Of a dependency the bytecode alone is left; what is ours keeps its
+sources, for the lines in a traceback."""
 
 
 class PackageError(Exception):

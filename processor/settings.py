@@ -12,6 +12,8 @@ FUTURE_SECONDS          3600                   readings further ahead of their a
 BINDKEYS                none                   keys of encrypted sensors: ADDRESS=32 hex digits, comma-separated
 GATEWAY_FAMILIES        told by shape          family by SIM or account: imsi:29505*=cassia,operator:OP123=moko
 GATEWAY_READINGS        none                   a JSON file: what readings that come decoded mean, before our own table
+DEVICES                 any                    whose readings are stored: any, or registered (processor devices import)
+KEYS_KMS_KEY            none                   the KMS key under which the registry keeps bindkeys: id, ARN or alias
 IGNORED_SAMPLES         0                      so many ignored advertisements are shown in each batch's log line
 DYNAMODB_CLIENT         wire                   wire (own, fast), or boto3
 WRITER_THREADS          16                     parallel writes
@@ -74,7 +76,14 @@ class Settings:
     dynamodb_client: Literal["wire", "boto3"] = "wire"
     writer_threads: int = 16
     count_units: Literal["service", "items"] = "service"
+    devices: Literal["any", "registered"] = "any"
+    keys_kms_key: str = ""
     log_level: str = "INFO"
+
+    @property
+    def devices_table(self) -> str:
+        """The name of the table of devices."""
+        return f"{self.table_prefix}devices"
 
     @property
     def readings_table(self) -> str:
@@ -103,6 +112,8 @@ class Settings:
             dynamodb_client=_choice(environment, "DYNAMODB_CLIENT", cls.dynamodb_client, ("wire", "boto3")),
             writer_threads=_integer(environment, "WRITER_THREADS", cls.writer_threads, 1),
             count_units=_choice(environment, "COUNT_UNITS", cls.count_units, ("service", "items")),
+            devices=_choice(environment, "DEVICES", cls.devices, ("any", "registered")),
+            keys_kms_key=get("KEYS_KMS_KEY", cls.keys_kms_key),
             log_level=get("POWERTOOLS_LOG_LEVEL") or get("LOG_LEVEL") or cls.log_level,
         )
 

@@ -2,8 +2,8 @@
 locals {
   # The words that rejected advertisements are counted under (DecodeError's `reason`; a test holds this list complete).
   rejection_reasons = [
-    "address", "base64", "crc", "cryptography", "empty", "hex", "invalid_write", "json", "key", "keys", "kpl", "length", "many",
-    "nesting", "payload", "range", "timestamp", "truncated", "utf-8", "version",
+    "address", "base64", "crc", "cryptography", "empty", "header", "hex", "invalid_write", "json", "key", "key_missing", "keys",
+    "kpl", "length", "many", "nesting", "payload", "range", "shape", "timestamp", "truncated", "utf-8", "version",
   ]
 
   queries = {

@@ -6,8 +6,8 @@
     cache["answer"] = 42
 
 README.md beside this file shows everything. The layers, top down: `cache` and `decorator` (what users call), `flight`
-(one computation for many), `tiers` (memory over the table), `items`, `lease`, `counter` (what is in the table),
-`codec`, `memory`, `request`, `stats`.
+and `coroutines` (one computation for many), `tiers` (memory over the table), `items`, `lease` and `counter` (what is in
+the table), `codec`, `memory`, `request`, `stats`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import orjson
 
 from processor.cache.cache import Cache
 from processor.cache.codec import Encoded
-from processor.cache.flight import Plan, Tasks, Threads, outcome
+from processor.cache.flight import Plan, Threads, outcome
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -118,6 +118,8 @@ def _sync(
 def _async(
     function: Callable[..., Any], given: Callable[[], Cache], key_of: Callable[..., str], plan: Plan
 ) -> Callable[..., Any]:
+    from processor.cache.coroutines import Tasks
+
     flights = Tasks()
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
 """One computation for many callers, written once for threads and for coroutines.
 
-`steps` is the protocol as a generator: it yields what is to be done, and a driver does it, by blocking or by awaiting.
+`steps` is the protocol as a generator: it yields what is to be done, and a driver does it: by blocking, here, or by
+awaiting, in coroutines.py.
 Within a process the first caller flies and the others wait for it; between processes the lease in the table decides.
 Early refresh follows Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
 VLDB 2015 (XFetch): the nearer the expiry, and the longer the computation, the likelier one caller refreshes ahead.
@@ -8,12 +9,10 @@ VLDB 2015 (XFetch): the nearer the expiry, and the longer the computation, the l
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import threading
-import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from enum import Enum
 from typing import Any, NamedTuple
@@ -206,63 +205,5 @@ def drive(work: Generator[Step, Any, Encoded], compute: Callable[[], Any], sleep
                 sleep(step)
             else:
                 reply = compute() if step is Compute.STEP else step()
-        except BaseException as failed:  # the generator decides, and raises it again
-            error = failed
-
-
-class Tasks:
-    """Single flight for coroutines: one task a key and event loop, which outlives the caller that started it."""
-
-    def __init__(self) -> None:
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Encoded]]]
-        self._loops = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-
-    async def run(
-        self,
-        tiers: Tiers,
-        key: str,
-        plan: Plan,
-        compute: Callable[[], Awaitable[Any]],
-        *,
-        instead: Callable[[], Encoded | None],
-    ) -> Encoded:
-        """Return the key's value; see Threads.run. A cancelled caller leaves the task to the others."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            tasks = self._loops.setdefault(loop, {})
-        task = tasks.get(key)
-        if task is None:
-            task = tasks[key] = loop.create_task(drive_async(steps(tiers, key, plan), compute))
-
-            def ended(task: asyncio.Task[Encoded]) -> None:
-                del tasks[key]
-                if not task.cancelled():
-                    task.exception()  # asked for, so that asyncio does not complain if every caller was cancelled
-
-            task.add_done_callback(ended)
-        elif (other := instead()) is not None:
-            return other
-        return await asyncio.shield(task)
-
-
-async def drive_async(work: Generator[Step, Any, Encoded], compute: Callable[[], Awaitable[Any]]) -> Encoded:
-    """Carry out the steps in this event loop; whatever talks to the table does so in a thread."""
-    reply: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            step = work.send(reply) if error is None else work.throw(error)
-        except StopIteration as end:
-            result: Encoded = end.value
-            return result
-        reply = error = None
-        try:
-            if isinstance(step, float):
-                await asyncio.sleep(step)
-            elif step is Compute.STEP:
-                reply = await compute()
-            else:
-                reply = await asyncio.to_thread(step)
         except BaseException as failed:  # the generator decides, and raises it again
             error = failed

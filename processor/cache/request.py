@@ -18,9 +18,7 @@ Item = dict[str, Any]
 """An item in DynamoDB's JSON, `{"key": {"S": "…"}}`."""
 
 GET_BATCH, WRITE_BATCH = 100, 25
-"""Keys that one BatchGetItem takes, and requests that one BatchWriteItem takes."""
-BATCH_BYTES = 8 * 1024 * 1024
-"""Of values, in one BatchWriteItem: Base64 and all it stays below the 16 MB that DynamoDB takes."""
+"""Keys that one BatchGetItem takes, and requests that one BatchWriteItem takes; 25 items stay below its 16 MB."""
 FRUITLESS = 8
 """Batches in a row without any progress after which it is an error."""
 BASE, CAP = 0.025, 1.0
@@ -103,7 +101,7 @@ class Table:
 
     def write_all(self, requests: Iterable[Item]) -> None:
         """Carry out any number of put and delete requests, batch after batch."""
-        for batch in in_batches(requests):
+        for batch in sliced(requests, WRITE_BATCH):
             self.write_batch(batch)
 
     def _send(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,21 +118,6 @@ class Table:
                 raise TransientError("UnprocessedKeys", f"{operation}: {fruitless} times nothing was processed")
             if left and fruitless:
                 self._sleep(random.random() * min(CAP, BASE * 2**fruitless))  # noqa: S311 - no secret
-
-
-def in_batches(requests: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield requests in batches that BatchWriteItem takes."""
-    batch: list[Item] = []
-    size = 0
-    for request in requests:
-        data = len(request.get("PutRequest", {}).get("Item", {}).get("data", {}).get("B", ""))
-        if batch and (len(batch) == WRITE_BATCH or size + data > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(request)
-        size += data
-    if batch:
-        yield batch
 
 
 def sliced(things: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -9,7 +9,8 @@ import click
 from processor.cli.cache import cache
 from processor.cli.decode import decode
 from processor.cli.deploy import apex_files, deploy, package
-from processor.cli.read import devices, quarantine, query
+from processor.cli.devices import devices
+from processor.cli.read import quarantine, query
 from processor.cli.run import run
 from processor.errors import ProcessorError
 

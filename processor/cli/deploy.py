@@ -69,7 +69,8 @@ def deploy(names: tuple[str, ...], env: str, dry_run: bool, rollback: bool, regi
 
 def _deploy(client: Any, config: FunctionConfig, dry_run: bool) -> None:
     click.echo(f"{config.name}: building …", err=True)
-    plan = deployment.compare(client, config, deployment.package(config, deploying=not dry_run))
+    zipped = deployment.package(config, deploying=not dry_run, report=_note)
+    plan = deployment.compare(client, config, zipped)
     _show(config.name, plan.lines)
     if not plan.unchanged and not dry_run:
         click.echo(f"  deployed: {ALIAS} serves version {deployment.deploy(client, plan)}")
@@ -89,6 +90,10 @@ def _show(name: str, lines: list[str]) -> None:
     click.echo(name)
     for line in lines:
         click.echo(f"  {line}")
+
+
+def _note(line: str) -> None:
+    click.echo(f"  {line}", err=True)
 
 
 def _client(config: FunctionConfig, region: str | None) -> Any:
@@ -118,7 +123,7 @@ def package(names: tuple[str, ...], output: Path, root: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for name in function_names(root, names):
         config = read_function(root / "functions" / name)
-        zipped = deployment.package(config)
+        zipped = deployment.package(config, report=_note)
         path = output / f"{name}.zip"
         path.write_bytes(zipped.data)
         click.echo(f"{path}: {len(zipped.data) / 1e6:.2f} MB for {config.runtime} on {config.architecture}")

@@ -1,29 +1,22 @@
-"""`processor query`, `devices` and `quarantine`: what the tables and the quarantine hold."""
+"""`processor query` and `quarantine`: what the table and the quarantine hold."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import click
-import orjson
-from rich.console import Console
-from rich.table import Table
 
+from processor.cli.show import FORMATS, show
 from processor.cli.times import When, iso
 from processor.errors import DecodeError
 from processor.quarantine import Quarantine
-from processor.reading import Reading, quantity
+from processor.reading import Reading
 from processor.reading import address as canonical
 from processor.settings import Settings
 from processor.store import client
 from processor.store.reader import Reader
-
-FORMATS = click.Choice(["table", "json", "csv"])
 
 
 @contextmanager
@@ -58,7 +51,7 @@ def query(device: str, start: int | None, end: int | None, last: int | None, for
             if start >= end:
                 raise click.UsageError(f"--from ({iso(start)}) is not before --to ({iso(end)})")
             found = source.readings(device, start, end)
-    _show((_row(reading) for reading in found), form, f"readings of {device}")
+    show((_row(reading) for reading in found), form, f"readings of {device}")
     if not found and form == "table":
         click.echo("none: another --from? `processor devices` lists who has readings and when", err=True)
 
@@ -73,19 +66,6 @@ def _row(reading: Reading) -> dict[str, Any]:
         "rssi": reading.rssi,
         **reading.values,
     }
-
-
-@click.command()
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-def devices(form: str) -> None:
-    """List the devices that have readings, and since when. Reads the keys of the whole table."""
-    with reader() as source:
-        found = source.devices()
-    rows = (
-        {"device": seen.device, "first": iso(seen.first * 1000), "last": iso(seen.last * 1000), "slots": seen.slots}
-        for seen in found
-    )
-    _show(rows, form, "devices")
 
 
 @click.command()
@@ -108,48 +88,4 @@ def quarantine(form: str) -> None:
         for entry in source.entries(data=False)
         for rejection in entry["rejected"]
     )
-    _show(rows, form, "rejected records")
-
-
-def _show(rows: Iterable[dict[str, Any]], form: str, title: str) -> None:
-    """Print rows as JSON Lines (as they come), CSV, or a table; the columns are all that any row has."""
-    if form == "json":
-        for row in rows:
-            click.echo(orjson.dumps(row))
-        return
-    rows = list(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if form == "csv":
-        click.echo(_csv(rows, columns), nl=False)
-        return
-    table = Table(title=title, title_justify="left", expand=False)
-    for name in columns:
-        table.add_column(_heading(name), overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
-    # Where nobody's terminal limits it, a table takes the width it needs.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
-def _heading(name: str) -> str:
-    try:
-        unit = quantity(name).unit
-    except KeyError:
-        return name
-    return f"{name} {unit}".strip()
-
-
-def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(_cells(row, columns) for row in rows)
-    return out.getvalue()
-
-
-def _cells(row: dict[str, Any], columns: list[str]) -> Iterator[Any]:
-    """Yield a row's cells; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
-    for name in columns:
-        value = row.get(name)
-        runs = name != "identity" and isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-        yield f"'{value}" if runs else value
+    show(rows, form, "rejected records")

@@ -40,6 +40,13 @@ class Tlv:
         chosen = {name: None for values in self.choices.values() for name in values}
         return {each.name: each.resolution for each in self.fields} | chosen
 
+    @property
+    def says(self) -> list[frozenset[str]]:
+        """Which quantities it can say at once, the most first."""
+        if self.fields:
+            return [frozenset(each.name for each in self.fields)]
+        return sorted({frozenset(values) for values in self.choices.values() if values}, key=len, reverse=True)
+
     @cached_property
     def _table(self) -> Format:
         return Format(
@@ -65,7 +72,7 @@ class Tlv:
         if self.fields:
             data = self._table.encode(values)
             read = self.read(data)
-            if all(read.get(name) == value for name, value in values.items() if isinstance(value, bool | str)):
+            if all(value == values.get(name) for name, value in read.items() if isinstance(value, bool | str)):
                 return data
         for data, meaning in self.choices.items():
             if meaning == values:
@@ -105,7 +112,8 @@ class TlvFormat:
     def compile(self) -> Callable[[bytes, int, int], dict[str, Value]]:
         """Return the reader: (payload, where its first object is, the product) → values by quantity.
 
-        A quantity's second object is `<name>_2`, and so on. Raises DecodeError where an object is cut off.
+        A quantity's second object is `<name>_2`, and so on. Raises DecodeError where an object is cut off; what is too
+        short to be one is passed over, as some devices end with a byte of anything.
         """
         head, where = self.id_size + 1, self.name
         general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
@@ -116,9 +124,9 @@ class TlvFormat:
         def read(data: bytes, at: int, product: int = 0) -> dict[str, Value]:
             found: dict[str, Value] = {}
             end = len(data)
-            while at < end:
+            while at + head <= end:
                 start = at + head
-                length = data[start - 1] if start <= end else 0
+                length = data[start - 1]
                 after = start + length
                 if after > end:
                     raise DecodeError(
@@ -137,31 +145,38 @@ class TlvFormat:
     def write(self, values: Values, product: int = 0) -> bytes:
         """Return the objects that say `values`: `compile` backwards.
 
-        An object is taken where all it can say is wanted. Raises ValueError for what is left over.
+        An object is taken where all it can say is wanted, one that says it exactly before one that rounds. Raises
+        ValueError for what is left over.
         """
         wanted = dict(values)
         written = b""
-        own = {(each.id, each.length) for each in self.objects if product in (each.products or ())}
-        for each in self.objects:
-            if (each.products is None and (each.id, each.length) in own) or product not in (
-                each.products or (product,)
-            ):
-                continue
-            options = list(each.choices.values()) if each.choices else [dict.fromkeys(each.resolutions, 0)]
-            for option in sorted(options, key=len, reverse=True):
-                if not option or not option.keys() <= wanted.keys():
-                    continue
-                try:
-                    data = each.encode({name: wanted[name] for name in option})
-                except ValueError:
-                    continue
-                written += each.id.to_bytes(self.id_size, "little") + bytes([each.length]) + data
-                for name in option:
-                    del wanted[name]
-                break
+        for exact in (True, False):
+            for each in self._of(product):
+                for names in each.says:
+                    if not names <= wanted.keys():
+                        continue
+                    asked = {name: wanted[name] for name in names}
+                    try:
+                        data = each.encode(asked)
+                    except ValueError:
+                        continue
+                    if exact and each.read(data) != asked:
+                        continue
+                    written += each.id.to_bytes(self.id_size, "little") + bytes([each.length]) + data
+                    for name in names:
+                        del wanted[name]
         if wanted:
             raise ValueError(f"{self.name} has no object for {', '.join(wanted)} as it is")
         return written
+
+    def _of(self, product: int) -> list[Tlv]:
+        """Return the objects that a product sends."""
+        own = {(each.id, each.length) for each in self.objects if product in (each.products or ())}
+        return [
+            each
+            for each in self.objects
+            if (product in each.products if each.products is not None else (each.id, each.length) not in own)
+        ]
 
 
 def _add(found: dict[str, Value], values: Values) -> None:

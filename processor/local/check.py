@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from processor.batch import Limits
 from processor.decode import NO_KEYS, readings
 from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.decode.gateways import ALL, Known
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
-from processor.ingest import Limits
 from processor.reading import COUNTERS, Reading
 from processor.store.reader import once
 from processor.store.tables import AttributeValue, cell_name, slot, slot_of

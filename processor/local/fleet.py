@@ -19,7 +19,7 @@ import orjson
 from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.envelope import seal
 from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
-from processor.decode.gateways import Advertisement, binary, plain
+from processor.decode.gateways import Advertisement, binary, cassia, ingics, minew, moko, plain
 from processor.decode.gateways import ruuvi as ruuvi_gateway
 from processor.reading import Reading, Value, address_of
 
@@ -230,14 +230,21 @@ class Heard:
 class Gateway:
     """A simulated gateway: a family, a clock of its own, and what it heard since its last post."""
 
-    FAMILIES = ("ruuvi.http", "binary", "plain", "ruuvi.mqtt", "plain.list")
+    FAMILIES = (
+        *("ruuvi.http", "binary", "plain", "ruuvi.mqtt", "plain.list"),
+        *("minew.json", "moko", "cassia.mqtt", "ingics"),
+    )
+    BELIEVED = frozenset(("plain.list", "minew.json", "moko", "cassia.mqtt", "ingics"))
+    """Families whose own time is believed: their clocks are right."""
+    BINARY = frozenset(("binary", "ingics"))
+    """Families that do not send JSON."""
 
     def __init__(self, number: int, seed: int) -> None:
         self.random = random.Random(f"{seed}.gateway.{number}")  # noqa: S311 - a simulation
         self.family = self.FAMILIES[number % len(self.FAMILIES)]
         self.address = address_of(b"\xd0" + number.to_bytes(2, "big") + self.random.randbytes(3))
         self.imsi = f"29505000{number:07d}"
-        self.clock = 0 if self.family == "plain.list" else self.random.randrange(-20_000, 20_000)
+        self.clock = 0 if self.family in self.BELIEVED else self.random.randrange(-20_000, 20_000)
         self.heard: list[Heard] = []
 
     def post(self, now: int) -> tuple[list[bytes], list[Heard]]:
@@ -259,6 +266,14 @@ class Gateway:
             return binary.encode(ads, sent_at)
         if self.family == "plain":
             return plain.encode(ads, gateway=self.address, sent_at=sent_at)
+        if self.family == "minew.json":
+            return minew.encode_post(ads, self.address, sent_at)
+        if self.family == "moko":
+            return moko.encode(ads, self.address)
+        if self.family == "cassia.mqtt":
+            return cassia.encode_message(ads, self.address, sent_at)
+        if self.family == "ingics":
+            return ingics.encode(ads, self.address)
         return plain.encode(ads)
 
 
@@ -372,7 +387,7 @@ class Fleet:
 
     def _envelope(self, gateway: Gateway, payload: bytes, now: int) -> bytes:
         """Wrap a payload as Funnel does."""
-        binary_payload = gateway.family == "binary"
+        binary_payload = gateway.family in gateway.BINARY
         content = payload if binary_payload else orjson.Fragment(payload)
         return seal(content, at=now, imsi=gateway.imsi, source_protocol="tcp" if binary_payload else "http")
 

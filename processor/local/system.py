@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import orjson
 
+from processor.batch import Limits, known_gateways
 from processor.errors import LocalError
-from processor.ingest import Limits, known_gateways
 from processor.local.aws import EmbeddedAws
 from processor.local.check import Verdict, compare, stream_records
 from processor.local.function import Function

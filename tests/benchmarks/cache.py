@@ -287,9 +287,10 @@ def _misses(aws: EmbeddedAws, redis: str | None) -> None:
     if _installed("dogpile.cache"):
         rows.append(["dogpile, memory, threads", *_theirs([_dogpile("dogpile.cache.memory")])])
     if redis is not None:
-        several = [_dogpile("dogpile.cache.redis", url=redis) for _ in range(4)]
+        wide = {"connection_kwargs": {"max_connections": CALLERS}}  # of its default, 100, the threads run out
+        several = [_dogpile("dogpile.cache.redis", url=redis, **wide) for _ in range(4)]
         rows.append(["dogpile, Redis, 4 processes' regions, threads", *_theirs(several)])
-        locked = [_dogpile("dogpile.cache.redis", url=redis, distributed_lock=True) for _ in range(4)]
+        locked = [_dogpile("dogpile.cache.redis", url=redis, distributed_lock=True, **wide) for _ in range(4)]
         rows.append(["the same, distributed_lock", *_theirs(locked)])
     if _installed("cachetools"):
         cachetools = import_module("cachetools")

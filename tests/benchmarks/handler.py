@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from processor.batch import Batch, Rules
 from processor.decode.envelope import seal
 from processor.decode.gateways import Advertisement, binary, ruuvi
-from processor.ingest import Batch, Ingest
+from processor.ingest import Ingest
 from processor.quarantine import Quarantine
 from processor.store.wire import connect
 from processor.store.writer import Writer
@@ -103,7 +104,7 @@ def _measure(shape: Shape, stub: Stub, rounds: int, count: int, least: float) ->
         works: dict[str, Callable[[], object]] = {
             "floor": lambda: floor(records, shape.data),
             "handler": lambda: handle(event, CONTEXT),
-            "decode": lambda: Batch(records, LIMITS, {}).decode(),
+            "decode": lambda: Batch(records, Rules(LIMITS)).decode(),
         }
         measured = paired(works, rounds=rounds, least=least, frozen=False)
     micros = [f"{measured.seconds(name) / len(records) * 1e6:.1f}" for name in works]
@@ -148,7 +149,9 @@ def handler(url: str, stack: ExitStack) -> tuple[Callable[[Any, Any], dict[str, 
     writer = Writer(client, TABLE)
     stack.callback(writer.close)
     output = io.StringIO()
-    return Ingest(writer, Quarantine("bucket", _no_s3), Telemetry("benchmark", stream=output), LIMITS).handle, output
+    return Ingest(
+        writer, Quarantine("bucket", _no_s3), Telemetry("benchmark", stream=output), Rules(LIMITS)
+    ).handle, output
 
 
 def _no_s3() -> Any:
@@ -187,7 +190,7 @@ def check(shape: Shape, event: dict[str, Any], handle: Callable[..., Any], outpu
     one: list[Mapping[str, Any]] = [record]
     (item,) = map(orjson.loads, floor(one, shape.data))
     assert {name: item[name] for name in known.values} == known.values
-    work = Batch(one, LIMITS, {})
+    work = Batch(one, Rules(LIMITS))
     work.decode()
     (stored,) = arriving(work.groups.values())
     assert (stored.device, stored.values) == (known.address, known.values)

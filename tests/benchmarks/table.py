@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from processor.batch import Limits
 from processor.decode.gateways import Advertisement
-from processor.ingest import Limits
 from processor.reading import Reading
 from processor.store.tables import slot
 from processor.store.wire import Credentials

@@ -16,9 +16,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from processor.batch import Batch, Rules
 from processor.decode import readings
 from processor.decode.gateways import Advertisement
-from processor.ingest import Batch
 from processor.reading import Reading
 from processor.store.wire import connect
 from processor.store.writer import Group, Writer
@@ -98,7 +98,7 @@ def decoded(heard: Advertisement) -> Reading:
 
 def groups(told: list[Reading]) -> list[Group]:
     """Group readings by device and slot, as the handler does, with its own code."""
-    batch = Batch([], LIMITS, {})
+    batch = Batch([], Rules(LIMITS))
     for n, reading in enumerate(told):
         batch._group(reading, (n, 0), START)
     return list(batch.groups.values())

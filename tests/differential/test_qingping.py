@@ -17,7 +17,8 @@ from processor.decode.formats import qingping
 NAMES = {
     "temperature": "temperature", "humidity": "humidity", "battery": "battery", "pressure": "pressure",
     "illuminance": "illuminance", "pm25": "pm2_5", "pm10": "pm10", "carbon_dioxide": "co2", "voc_index": "voc_index",
-    "sound_pressure": "sound_level", "motion": "motion", "light": "light", "door": "door", "door_left_open": "left_open",
+    "sound_pressure": "sound_level",
+    "motion": "motion", "light": "light", "door": "door", "door_left_open": "left_open",
 }  # fmt: skip
 
 

@@ -22,7 +22,8 @@ SIZES = {  # service data, manufacturer data
     "switchbot.motion": (6, 10), "switchbot.contact": (9, 13), "switchbot.leak": (3, 18),
 }  # fmt: skip
 NAMES = {
-    "temperature": "temperature", "humidity": "humidity", "battery": "battery", "co2": "co2", "lightLevel": "light_level",
+    "temperature": "temperature", "humidity": "humidity", "battery": "battery", "co2": "co2",
+    "lightLevel": "light_level",
     "motion_detected": "motion", "is_light": "light", "contact_open": "door", "contact_timeout": "left_open",
     "button_count": "button_count", "leak": "moisture_detected", "tampered": "tamper", "low_battery": "battery_low",
 }  # fmt: skip

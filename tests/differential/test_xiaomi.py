@@ -1,9 +1,9 @@
 """MiBeacon, ATC1441 and pvvx against xiaomi-ble and bleparser, over random payloads of everything both read.
 
 What differs, and who is right:
-- LYWSD03MMC and MHO-C401: xiaomi-ble cuts humidity to whole percent, to hide the sensor's steps. Ours is as sent.
-- 32-bit floats: xiaomi-ble rounds some to one or two decimals and leaves others as binary fractions (25.299999237060547).
-  Ours is the shortest decimal that the float stands for.
+- LYWSD03MMC, MHO-C401: xiaomi-ble cuts humidity to whole percent, to hide the sensor's steps. Ours is as sent.
+- 32-bit floats: xiaomi-ble rounds some to one or two decimals and leaves others as they are (25.299999237060547). Ours
+  is the shortest decimal that the float stands for.
 - 0x1017 and 0x4818: xiaomi-ble makes motion of the seconds since the last (up to 30 is motion). Ours are the seconds.
 - 0x101B: the definition says 0 for motion, 1 for none for a time; xiaomi-ble says no motion for both.
 - Bytes beyond those defined (a door's 7, a flag's 2): xiaomi-ble takes some for true. Ours says nothing.
@@ -51,7 +51,8 @@ NAMED = {
 }  # fmt: skip
 """Of remotes, what xiaomi-ble calls the buttons, as they are indexed."""
 SWITCHES = {
-    0x1569: ("left", "right"), 0x0DFD: ("left", "middle", "right"), 0x5968: ("left", "right"), 0x1949: ("left", "right"),
+    0x1569: ("left", "right"), 0x0DFD: ("left", "middle", "right"), 0x5968: ("left", "right"),
+    0x1949: ("left", "right"),
     0x3A61: ("left", "mid_left", "mid_right", "right"), 0x3E17: ("left", "mid_left", "mid_right", "right"),
 }  # fmt: skip
 ONE_BUTTON = (0x0A8D, 0x07BF, 0x0997, 0x0863)

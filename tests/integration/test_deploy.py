@@ -72,7 +72,7 @@ def client(aws):
 @pytest.fixture
 def apex(tmp_path, aws):
     """A copy of apex/ and the package, with the files that `processor apex-files` writes, for this interpreter."""
-    clean = shutil.ignore_patterns("__pycache__", ".build-*", "*.dev.json")
+    clean = shutil.ignore_patterns("__pycache__", ".build-*", "project.*.json", "function.*.json")
     shutil.copytree(ROOT / "processor", tmp_path / "processor", ignore=clean)
     shutil.copytree(ROOT / "apex", tmp_path / "apex", ignore=clean)
     root = tmp_path / "apex"

@@ -36,14 +36,24 @@ MACHINES = {"x86_64": 62, "arm64": 183}
 """e_machine in an ELF header."""
 
 
-def copy(to, **project):
-    """Copy what a clone has for the hook: apex/ with one function, and the package; change the project's file."""
-    clean = shutil.ignore_patterns("__pycache__", ".build-*", "*.dev.json")
-    shutil.copytree(ROOT / "processor", to / "processor", ignore=clean)
-    shutil.copytree(ROOT / "apex", to / "apex", ignore=clean)
-    file = to / "apex/project.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | project))
-    return to / "apex/functions/ingest"
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """Copies what a clone has for the hook: apex/ with its functions, and the package; changes the project's file.
+
+    All copies are of one moment: whoever edits the sources meanwhile changes no package.
+    """
+    clone = tmp_path_factory.mktemp("clone")
+    clean = shutil.ignore_patterns("__pycache__", ".build-*", "project.*.json", "function.*.json")
+    for name in ("processor", "apex"):
+        shutil.copytree(ROOT / name, clone / name, ignore=clean)
+
+    def make(to, **project):
+        shutil.copytree(clone, to, dirs_exist_ok=True)
+        file = to / "apex/project.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | project))
+        return to / "apex/functions/ingest"
+
+    return make
 
 
 def hook(function, name, path=None):
@@ -67,9 +77,9 @@ def interpreter():
 
 
 @pytest.fixture(scope="module")
-def function(tmp_path_factory, interpreter):
+def function(copy, tmp_path_factory, interpreter):
     """A function's folder with its package built in it."""
-    function = copy(tmp_path_factory.mktemp("clone"), runtime=f"python{interpreter[1]}")
+    function = copy(tmp_path_factory.mktemp("built"), runtime=f"python{interpreter[1]}")
     done = hook(function, "build")
     assert done.returncode == 0, done.stderr
     return function
@@ -84,7 +94,7 @@ def test_it_is_small(built):
     assert len(built.data) <= LARGEST
 
 
-def test_the_same_input_gives_the_same_bytes_wherever_and_however_often_it_is_built(built, tmp_path, interpreter):
+def test_the_same_input_gives_the_same_bytes_wherever_and_however_often_it_is_built(copy, built, tmp_path, interpreter):
     again = copy(tmp_path / "somewhere else", runtime=f"python{interpreter[1]}")
     before = sorted(path.name for path in again.iterdir())
     (again / "__pycache__").mkdir()
@@ -204,14 +214,14 @@ def machines(function):
     return [int.from_bytes(library.read_bytes()[18:20], "little") for library in sorted(function.rglob("*.so"))]
 
 
-def test_the_libraries_are_of_the_architecture_asked_for(function, tmp_path):
+def test_the_libraries_are_of_the_architecture_asked_for(copy, function, tmp_path):
     assert machines(function) == [MACHINES["x86_64"]] * 3
     other = copy(tmp_path, architecture="arm64")
     build(other)
     assert machines(other) == [MACHINES["arm64"]] * 3
 
 
-def test_pip_makes_the_same_package_where_there_is_no_uv(tmp_path, built, interpreter):
+def test_pip_makes_the_same_package_where_there_is_no_uv(copy, tmp_path, built, interpreter):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     programs = tmp_path / "bin"
     programs.mkdir()

@@ -28,7 +28,8 @@ def aws():
 def store(aws, request):
     aws.reset()
     settings = Settings.read(aws.environment() | {"DYNAMODB_CLIENT": request.param})
-    assert tables.create(aws.client("dynamodb"), settings.table_prefix) == ["processor-readings", "processor-cache"]
+    every = [settings.table_prefix + noun for noun in tables.SPECIFICATIONS]
+    assert tables.create(aws.client("dynamodb"), settings.table_prefix) == every
     with closing(client(settings)) as dynamodb:
         writer = Writer(dynamodb, settings.readings_table, threads=4)
         yield writer, Reader(dynamodb, settings.readings_table, threads=3), aws

@@ -30,7 +30,8 @@ from processor.decode.gateways import (
     teltonika,
     theengs,
 )
-from processor.decode.gateways.readings import UNITS, table
+from processor.decode.gateways.readings import table
+from processor.decode.gateways.values import UNITS
 from processor.reading import QUANTITIES, Reading
 
 AT = 1_653_891_795_421

@@ -19,7 +19,8 @@ from botocore.config import Config
 
 from processor.local.aws import EmbeddedAws
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 COPIED = ("infra/terraform", "apex", "processor")
 SERVICES = (
     *("applicationautoscaling", "cloudwatch", "dynamodb", "firehose", "iam", "kinesis", "kms", "lambda", "logs"),
@@ -50,7 +51,8 @@ def pytest_ignore_collect(collection_path, config):
     Terraform and its provider are system packages, which plain `uv run pytest` must not need, and applying takes
     minutes. `.ci/terraform` asks for them (and finds the provider); so does `uv run pytest tests/terraform`.
     """
-    asked = any("terraform" in Path(argument.partition("::")[0]).parts for argument in config.args)
+    paths = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    asked = any(path.is_relative_to(HERE) for path in paths)
     return None if asked and shutil.which("terraform") else True
 
 

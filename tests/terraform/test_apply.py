@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from processor.apex import deployed_function
-from processor.ingest import Limits
+from processor.batch import Limits
 from processor.local.apex_replay import replay
 from processor.local.check import compare, stream_records
 from processor.local.fleet import Fleet
@@ -172,6 +172,11 @@ def test_the_readmes_commands_typed_in_order_take_a_user_from_nothing_to_deploye
     for command, (status, said) in transcript.items():
         # The server lacks saved queries, so its apply ends with 1; the next test looks into that.
         assert status == (1 if " apply " in command else 0), f"{command}\n{said[-3000:]}"
+    said = next(text for command, (_, text) in transcript.items() if "apex deploy" in command)
+    changed = re.findall(r"^  (.+): .* → ", said, re.MULTILINE)
+    assert changed == ["code", "alias current"], (
+        "the configuration is Terraform's already: a deployment ships code only"
+    )
     functions = servers["ministack"].client("lambda")
     alias = functions.get_alias(FunctionName="processor-prod-ingest", Name="current")
     assert int(alias["FunctionVersion"]) > 1
@@ -227,7 +232,7 @@ def test_alarms_are_created_with_dimensions_actions_and_what_to_do(applied, serv
     for alarm in alarms:
         assert alarm["AlarmActions"], alarm["AlarmName"]
         assert (
-            "`" + re.sub("cache|readings", "readings", alarm["AlarmName"].removeprefix("processor-test-")) + "`"
+            "`" + re.sub("cache|devices|readings", "readings", alarm["AlarmName"].removeprefix("processor-test-")) + "`"
             in readme
         )
         assert 100 < len(alarm["AlarmDescription"]) <= 1024, alarm["AlarmName"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -350,6 +352,41 @@ def test_receipts_of_increments_do_not_pile_up(world):
     assert sum(name.startswith("+") for name in world.table.items[item["key"]["S"]]) <= counter.GATHERED + 1
 
 
+def test_receipts_that_dead_processes_left_are_removed_when_they_are_old(world):
+    cache = world.cache()
+    cache.incr("a")
+    (item,) = world.table.items.values()
+    left = {f"+{int(START) - age:x}.x{age}": {"N": "1"} for age in range(0, 2 * counter.RECEIPT_SECONDS, 50)}
+    item |= left
+    assert cache.incr("a") == 2
+    (item,) = world.table.items.values()
+    young = {name for name in left if int(START) - int(name[1:].partition(".")[0], 16) <= counter.RECEIPT_SECONDS}
+    assert {name for name in item if name.startswith("+")} == young
+
+
+def test_reads_are_eventually_consistent_unless_told_otherwise(world):
+    asked = []
+    world.table.before = lambda operation, body: asked.append(
+        "true" in str(body).lower().partition("consistentread")[2][:8]
+    )
+    cache, strong = world.cache(), world.cache(consistent=True)
+    cache.get("a")
+    cache.get_many(["a", "b"])
+    strong.get("a")
+    strong.get_many(["a", "b"])
+    assert asked == [False, False, True, True]
+
+
+def test_set_many_of_eternal_values_leaves_no_chunks_of_what_it_replaces(world, monkeypatch):
+    monkeypatch.setattr(items, "CHUNK", 10)
+    cache = world.cache()
+    assert cache.set_many({"a": bytes(35), "b": bytes(25)}, None)
+    assert len(world.table.items) == 2 + 4 + 3
+    assert cache.set_many({"a": 1, "b": bytes(15)}, None)
+    assert len(world.table.items) == 2 + 2
+    assert cache.get_many("ab") == {"a": 1, "b": bytes(15)}
+
+
 def test_get_many_and_set_many_go_in_full_batches(world):
     cache = world.cache()
     values = {f"k{n}": n for n in range(230)}
@@ -503,3 +540,8 @@ def test_who_is_overtaken_every_time_writes_all_the_same_and_leaves_no_chunks(wo
     assert len(rounds) >= items.ATTEMPTS - 1
     assert other.get("a") == (b"\xff" * 45 if write == "set" else None)
     assert len(world.table.items) == (6 if write == "set" else 0)
+
+
+def test_the_cache_imports_neither_boto3_nor_what_only_coroutines_need():
+    code = "import sys, processor.cache; print(sorted({'boto3', 'botocore', 'asyncio', 'click'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -341,10 +342,39 @@ def test_a_dead_holder_cannot_keep_the_lease(world):
 
 def test_of_many_that_wait_for_a_dead_holder_one_computes(world):
     caches = [world.cache() for _ in range(8)]
-    made = [counting(cache, lease=30, wait=10_000) for cache in caches]  # the threads' sleeps add up on one clock
+    made = [counting(cache, lease=30, wait=10_000) for cache in caches]
+
+    def sleep(seconds):
+        """The threads' sleeps add up on one clock, which stops when the dead one's lease is over."""
+        world.now = min(world.now + seconds, START + 30)
+        time.sleep(0.001)
+
+    for cache in caches:
+        cache.tiers.sleep = sleep
     assert caches[0].tiers.acquire(made[0][0].key(3), 30)
     assert in_threads(8, lambda n: made[n][0](3)) == [9] * 8
     assert sum(len(calls) for _, calls in made) == 1
+
+
+def test_after_a_dead_holder_the_next_one_is_waited_for_too(world):
+    """One takes over the dead one's lease and computes for 20 s: a third, waiting all along, does not compute."""
+    dead, second = world.cache().tiers, world.cache().tiers
+    square, calls = counting(world.cache(), lease=30)
+    assert dead.acquire(square.key(3), 30)
+    taken = []
+
+    def on_sleep():
+        if not taken:
+            owner = second.acquire(square.key(3), 30)
+            if owner:
+                taken.append((owner, world.now))
+        elif world.now >= taken[0][1] + 20:
+            second.write(square.key(3), second.entry(second.values.encode(9), 60))
+            second.release(square.key(3), taken[0][0])
+
+    world.on_sleep = on_sleep
+    assert square(3) == 9
+    assert calls == []
 
 
 def test_a_failed_computation_gives_the_lease_back_at_once(world):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from processor.cli import main
-from processor.cli.read import _csv
+from processor.cli.show import _csv
 from processor.cli.times import When, iso
 
 VECTORS = Path(__file__).parents[1] / "vectors"

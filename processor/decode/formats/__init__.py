@@ -112,7 +112,7 @@ REMEMBERED = ("GV", "Govee_", "B5178", "IM", "EP", "sps", "tps", "TP3", "TP9", "
 
 
 def model_of(whole: bytes) -> str | None:
-    """Return what to remember of the sensor that sent this advertisement, as later ones may not say it; None if nothing.
+    """Return what to remember of the sensor that sent this advertisement: later ones may not say it. None for nothing.
 
     SwitchBot's product; for Govee, Inkbird, OMRON's 2JCIE-BL, SensorPush and ThermoPro the local name.
     """
@@ -131,7 +131,7 @@ BETTER: dict[str, int] = dict(SUPERSEDED.values())
 
 
 def sample_of(reading: Reading) -> tuple[str, str, int] | None:
-    """Return what a reading of a better format and the lesser one of the same sample have in common; None for others."""
+    """Return what readings of one sample in a better and a lesser format have in common; None for others."""
     counter, name = reading.counter, reading.format
     if counter is None:
         return None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from processor.decode.advertisement import local_name
 from processor.decode.custom import Custom
@@ -35,6 +36,7 @@ _GLUED, _GLUE = b"INTELLI_ROCKS", 25
 _SOURCE = "github.com/Bluetooth-Devices/govee-ble 1.5"
 _CLIMATE = {"temperature": "0.1", "humidity": "0.1", "battery": "1"}
 _TENTHS = Linear.of("0.1")
+_new = tuple.__new__
 LOW, HIGH = -40, 100
 """°C, what a temperature must be within."""
 
@@ -75,12 +77,22 @@ def _climate(name: str, start: bytes, size: int) -> Custom:
     """Return a format of `size` bytes: `start`, a packed value and the battery; what follows is not known."""
     at = len(start)
 
+    end = at + 4
+
     def read(data: bytes) -> Decoded:
+        # What `_packed` does, without its calls: these are most of Govee's sensors.
         _check(data, size, name)
-        battery = data[at + 3]
-        values = {} if battery & 0x80 else _packed(data, at, name)
-        values["battery"] = battery & 0x7F
-        return Decoded(name, values)
+        number = int.from_bytes(data[at:end])
+        battery = number & 0x7F
+        if number & 0x80:
+            return _new(Decoded, (name, {"battery": battery}, None, None, None))
+        tenths, humidity = divmod(number >> 8 & 0x7FFFFF, 1000)
+        if number >> 31:
+            tenths = -tenths
+        if not LOW * 10 <= tenths <= HIGH * 10:
+            _packed(data, at, name)  # raises, and says why
+        values: dict[str, Value] = {"temperature": tenths / 10, "humidity": humidity / 10, "battery": battery}
+        return _new(Decoded, (name, values, None, None, None))
 
     def write(values: Mapping[str, Value]) -> bytes:
         return (start + _pack_24(values) + bytes([_battery(values)])).ljust(size, b"\0")
@@ -225,9 +237,10 @@ def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode manufacturer data of 0xEC88, after the company identifier. None for a length not known here."""
-    if len(data) > _GLUE and _GLUED in data:
-        data = data[:-_GLUE]
     read = _BY_LENGTH.get(len(data))
+    if read is None and _GLUED in data:
+        data = data[:-_GLUE]
+        read = _BY_LENGTH.get(len(data))
     return None if read is None else read(data)
 
 
@@ -245,9 +258,10 @@ def decode_nokia(
     number = _number(local_name(whole) or model or "")
     if not number and _OWN_UUID not in whole:
         return None
-    if len(data) > _GLUE and _GLUED in data:
-        data = data[:-_GLUE]
     size = len(data)
+    if size > _GLUE and _GLUED in data:
+        data = data[:-_GLUE]
+        size = len(data)
     read = _NOKIA.get((size, number)) or _NOKIA_ANY.get(size)
     return None if read is None else read(data)
 
@@ -263,6 +277,7 @@ def decode_meat(
     return None if read is None else read(data)
 
 
+@lru_cache(maxsize=1024)
 def _number(name: str) -> str:
     """Return the model's four digits in a local name such as `GVH5102_CB9B`, `Govee_H5179_AB12` or `B51784555`."""
     for prefix in ("GV", "Govee_", "B5"):

@@ -18,6 +18,8 @@ from processor.errors import DecodeError
 from processor.reading import Value
 
 NAMES = (b"sps", b"tps")
+_SPS, _TPS = b"\x04\x09sps", b"\x04\x09tps"
+"""The names as AD structures, which are found faster than read."""
 LENGTH = 9
 _CHECKED = 5
 _CRC = slice(5, 7)
@@ -40,19 +42,20 @@ def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode all of Inkbird's manufacturer data, company identifier included. None for another sensor's."""
-    name = local_name(whole) or model
-    if name not in ("sps", "tps") or len(data) != LENGTH:
+    name = "sps" if _SPS in whole else "tps" if _TPS in whole else local_name(whole) or model
+    if len(data) != LENGTH or name not in ("sps", "tps"):
         return None
     expected = crc(data[:_CHECKED])
-    if data[_CRC] != expected:
+    if data[5] != expected[0] or data[6] != expected[1]:
         raise DecodeError(
             "crc", f"the CRC is {data[_CRC].hex()}, expected {expected.hex()}: the packet was altered",
             where=IBS.name, offset=_CHECKED, payload=data,
         )  # fmt: skip
     decoded = _read(data, address)
-    if name == "tps" and decoded.values.get("humidity") == 0:
-        del decoded.values["humidity"]
-    if data[7] > 100 or float(decoded.values.get("humidity", 0)) > 100:
+    values = decoded.values
+    if name == "tps" and values.get("humidity") == 0:
+        del values["humidity"]
+    if data[7] > 100 or ("humidity" in values and float(values["humidity"]) > 100):
         raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=data)
     return decoded
 
@@ -68,7 +71,15 @@ def crc(data: bytes) -> bytes:
     """Return the Modbus CRC-16 (polynomial 0xA001, start 0xFFFF), least significant byte first."""
     value = 0xFFFF
     for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+        value = value >> 8 ^ _BYTES[(value ^ byte) & 0xFF]
     return value.to_bytes(2, "little")
+
+
+def _shifted(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return value
+
+
+_BYTES = tuple(map(_shifted, range(256)))
+"""What a byte does to the CRC."""

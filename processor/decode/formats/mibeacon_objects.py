@@ -145,8 +145,8 @@ def _general() -> list[Tlv]:
         _states(0x000E, {code: {"gas_detected": on} for code, on in alarm.items()}),
         _states(0x1018, {code: {"light": on} for code, on in alarm.items()}),
         _states(0x101B, {0: {"motion": True}, 1: {"motion": False}}),  # 1: nothing moved for as long as is set
-        _states(0x0007, door),
         stamped,
+        _states(0x0007, door),
         _states(0x100F, {0: {"door": True}, 1: {"door": False}}),
         _states(0x1019, {
             0: {"opening": True, "left_open": False}, 1: {"opening": False, "left_open": False},

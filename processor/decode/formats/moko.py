@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from processor.decode.fields import Decoded, Field, Format
-from processor.errors import DecodeError
 
 UUID = 0xFEAB
 _SOURCE = "github.com/theengs/decoder, MBXPRO"
@@ -28,7 +27,7 @@ CLIMATE = Format(
 )  # fmt: skip
 
 FORMATS = (DEVICE, CLIMATE)
-_READERS = {table.magic[0]: (table, table.compile()) for table in FORMATS}
+_READERS = {table.magic[0]: (table.length, table.compile()) for table in FORMATS}
 
 
 def decode(
@@ -38,9 +37,5 @@ def decode(
     known = _READERS.get(data[0]) if data else None
     if known is None:
         return None
-    table, read = known
-    if len(data) < table.length:
-        raise DecodeError(
-            "length", f"expected {table.length} bytes or more, got {len(data)}", where=table.name, payload=data
-        )
-    return read(data[: table.length], address)
+    length, read = known
+    return read(data[:length], address)

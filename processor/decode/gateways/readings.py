@@ -8,9 +8,7 @@ read; conversions are exact: a value goes through Decimal or Fraction, never thr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from fractions import Fraction
+from collections.abc import Iterable, Mapping
 from pkgutil import get_data
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -18,50 +16,15 @@ from zlib import crc32
 import orjson
 
 from processor.decode.gateways.heard import address_if, address_in, kept_at, refusal, rssi_in, time_in
-from processor.errors import DecodeError, SettingsError
-from processor.reading import Quantity, Reading, Value, quantity
+from processor.decode.gateways.values import ABSENT, MAX_TEXT, Convert, conversion, same, whole
+from processor.errors import SettingsError
+from processor.reading import Reading, Value
 
 WHERE = "readings"
 IMSI = "imsi"
 ADDRESS = "address"
-_MAX_TEXT = 64
-_MOST = 10**15
-_LEAST = 1e-15
-_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
-_ABSENT: Any = object()
-
-UNITS: dict[tuple[str, str], tuple[str, str]] = {
-    ("°F", "°C"): ("5/9", "-160/9"),
-    ("K", "°C"): ("1", "-273.15"),
-    ("hPa", "Pa"): ("100", "0"),
-    ("kPa", "Pa"): ("1000", "0"),
-    ("mbar", "Pa"): ("100", "0"),
-    ("bar", "Pa"): ("100000", "0"),
-    ("mG", "g"): ("0.001", "0"),
-    ("m/s²", "g"): ("1/9.80665", "0"),
-    ("mV", "V"): ("0.001", "0"),
-    ("mA", "A"): ("0.001", "0"),
-    ("mW", "W"): ("0.001", "0"),
-    ("kW", "W"): ("1000", "0"),
-    ("Wh", "kWh"): ("0.001", "0"),
-    ("g", "kg"): ("0.001", "0"),
-    ("mm", "m"): ("0.001", "0"),
-    ("cm", "m"): ("0.01", "0"),
-    ("ms", "s"): ("0.001", "0"),
-    ("min", "s"): ("60", "0"),
-    ("h", "s"): ("3600", "0"),
-    ("km/h", "m/s"): ("1/3.6", "0"),
-    ("mL", "L"): ("0.001", "0"),
-    ("mg/m³", "µg/m³"): ("1000", "0"),
-    ("mS/cm", "µS/cm"): ("1000", "0"),
-}
-"""From one unit to another: factor and offset, added after it."""
 
 _SOURCE_KEYS = {"format", "source", "match", "where", "device", "namespace", "time", "rssi", "counter", "values"}
-_VALUE_KEYS = {"quantity", "unit", "scale", "offset", "absent", "range", "map"}
-
-Convert = Callable[[Any, str], Any]
-"""Takes a value and its key; returns what it means, or _ABSENT. Raises DecodeError."""
 
 
 class Source(NamedTuple):
@@ -81,9 +44,9 @@ class Source(NamedTuple):
     def matches(self, message: Mapping[str, Any]) -> bool:
         """Tell whether a message has all of the keys, and the values asked for."""
         for path in self.match:
-            if _at(message, path) is _ABSENT:
+            if _at(message, path) is ABSENT:
                 return False
-        return all(_same(_at(message, path), value) for path, value in self.where)
+        return all(same(_at(message, path), value) for path, value in self.where)
 
     def reading(self, message: Mapping[str, Any], at: int, imsi: str | None, gateway: str | None) -> Reading:
         """Return a message's Reading; `at` is when it was measured, in ms since 1970.
@@ -94,9 +57,9 @@ class Source(NamedTuple):
         values: dict[str, Value] = {}
         for path, key, name, convert in self.values:
             value = _at(message, path)
-            if value is not None and value is not _ABSENT:
+            if value is not None and value is not ABSENT:
                 value = convert(value, key)
-                if value is not _ABSENT:
+                if value is not ABSENT:
                     values[name] = value
         counter = None if self.counter is None else _counter(_at(message, self.counter), self.format)
         rssi = None if self.rssi is None else rssi_in(_present(_at(message, self.rssi)), self.format)
@@ -113,8 +76,8 @@ class Source(NamedTuple):
             return f"{IMSI}:{imsi}"
         if type(own) is int and self.namespace is not None:
             own = str(own)
-        if type(own) is not str or not own.isprintable() or len(own) > _MAX_TEXT:
-            raise refusal("address", f"a device's id is text of at most {_MAX_TEXT} characters", self.format, own)
+        if type(own) is not str or not own.isprintable() or len(own) > MAX_TEXT:
+            raise refusal("address", f"a device's id is text of at most {MAX_TEXT} characters", self.format, own)
         if self.namespace == ADDRESS:
             return address_in(own, self.format) or ""
         if self.namespace is not None:
@@ -181,7 +144,7 @@ def _source(entry: dict[str, Any]) -> Source:
         raise ValueError("`namespace` is a short word, which goes before the device's id (imei), or address")
     device = entry.get("device")
     compiled = [
-        (_path(key), key, meaning["quantity"], _convert(meaning, name))
+        (_path(key), key, meaning["quantity"], conversion(meaning, name))
         for key, meanings in values.items()
         for meaning in (meanings if type(meanings) is list else [meanings])
     ]
@@ -211,174 +174,25 @@ def _path(key: Any) -> tuple[str, ...]:
 
 
 def _at(message: Any, path: tuple[str, ...]) -> Any:
-    """Return what is at a path of keys, or _ABSENT."""
+    """Return what is at a path of keys, or ABSENT."""
     for key in path:
         if type(message) is not dict:
-            return _ABSENT
-        message = message.get(key, _ABSENT)
+            return ABSENT
+        message = message.get(key, ABSENT)
     return message
 
 
-def _same(value: Any, other: Any) -> bool:
-    return bool(value == other) and (type(value) is bool) == (type(other) is bool)
-
-
 def _present(value: Any) -> Any:
-    return None if value is _ABSENT else value
-
-
-def _convert(meaning: dict[str, Any], where: str) -> Convert:
-    """Compile what a value means. Raises ValueError or KeyError for what makes no sense."""
-    unknown = meaning.keys() - _VALUE_KEYS
-    if unknown:
-        raise ValueError(f"{sorted(unknown)} are no keys of a value; those are {sorted(_VALUE_KEYS)}")
-    what = quantity(meaning["quantity"])
-    absent = meaning.get("absent", [])
-    if type(absent) is not list:
-        raise ValueError("`absent` is a list of the values that mean that there is none")
-    inner = _mapped(meaning["map"], what, where) if "map" in meaning else _KINDS[what.kind](meaning, what, where)
-    if not absent:
-        return inner
-
-    def convert(value: Any, key: str) -> Any:
-        return _ABSENT if any(_same(value, none) for none in absent) else inner(value, key)
-
-    return convert
-
-
-def _mapped(table: dict[str, Any], what: Quantity, where: str) -> Convert:
-    """Return the conversion of a value that is one of a few, by its JSON text; `null` means that there is none."""
-    _check_mapped(table, what)
-
-    def convert(value: Any, key: str) -> Any:
-        text = value if type(value) is str else orjson.dumps(_whole(value)).decode() if _plain(value) else ""
-        if text not in table:
-            raise _refusal(key, f"one of {', '.join(table)}", where, value)
-        found = table[text]
-        return _ABSENT if found is None else found
-
-    return convert
-
-
-def _check_mapped(table: Any, what: Quantity) -> None:
-    if type(table) is not dict or not table:
-        raise ValueError("`map` is an object: from a value to what it means")
-    allowed = {"flag": (bool,), "event": (str,), "text": (str,)}.get(what.kind, (int, float))
-    if not all(value is None or type(value) in allowed for value in table.values()):
-        raise ValueError(f"`map`: {what.name} is a {what.kind}, and some of these values are not")
-
-
-def _plain(value: Any) -> bool:
-    return (
-        (type(value) is int and abs(value) <= _MOST)
-        or type(value) is bool
-        or (type(value) is float and abs(value) < _MOST)
-    )
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value
-
-
-def _number(meaning: dict[str, Any], what: Quantity, where: str) -> Convert:
-    factor, offset = _linear(meaning, what)
-    low, high = meaning.get("range", (-_MOST, _MOST))
-    if not (_plain(low) and _plain(high) and low < high):
-        raise ValueError("`range` is [least, greatest], of the value as it comes")
-    change = None if factor == 1 and offset == 0 else _change(factor, offset)
-
-    def convert(value: Any, key: str) -> Any:
-        if type(value) is str and _NUMBER.fullmatch(value):
-            value = float(value)
-        kind = type(value)
-        # A comparison with NaN is false, so this refuses it too.
-        if not (kind is float or kind is int) or not -_MOST < value < _MOST or 0 < abs(value) < _LEAST:
-            raise _refusal(key, "a number below 10^15", where, value)
-        if not low <= value <= high:
-            return _ABSENT
-        if change is not None:
-            value = change(value)
-        return int(value) if type(value) is float and value.is_integer() else value
-
-    return convert
-
-
-def _linear(meaning: dict[str, Any], what: Quantity) -> tuple[Fraction, Fraction]:
-    """Return the factor and the offset from a value as it comes to the quantity's unit."""
-    scale, shift = _fraction(meaning.get("scale", "1")), _fraction(meaning.get("offset", "0"))
-    unit = meaning.get("unit", what.unit)
-    factor, offset = Fraction(1), Fraction(0)
-    if unit != what.unit:
-        if (unit, what.unit) not in UNITS:
-            known = ", ".join(sorted(one for one, other in UNITS if other == what.unit))
-            raise ValueError(
-                f"{what.name} is in {what.unit or 'no unit'}; it can come in {known or 'nothing else'}, not {unit}"
-            )
-        factor, offset = map(_fraction, UNITS[unit, what.unit])
-    if not scale:
-        raise ValueError("`scale` is not zero")
-    return scale * factor, shift * factor + offset
-
-
-def _fraction(text: Any) -> Fraction:
-    """Return a decimal, its text, or two of them divided."""
-    number, _, divisor = str(text).partition("/")
-    return Fraction(number) / Fraction(divisor or "1")
-
-
-def _change(factor: Fraction, offset: Fraction) -> Callable[[int | float], float]:
-    """Return the function value × factor + offset: the float nearest to the result's decimal of 15 digits.
-
-    Where both are decimals the sum is one too, and Decimal has it exactly; else (°F) Fraction, which is slower.
-    """
-    if _is_decimal(factor) and _is_decimal(offset):
-        times, plus = _decimal(factor), _decimal(offset)
-        return lambda value: float(f"{Decimal(repr(value)) * times + plus:.15g}")
-    return lambda value: float(f"{_decimal(Fraction(repr(value)) * factor + offset):.15g}")
-
-
-def _is_decimal(number: Fraction) -> bool:
-    return 10**20 % number.denominator == 0
-
-
-def _decimal(number: Fraction) -> Decimal:
-    return Decimal(number.numerator) / Decimal(number.denominator)
-
-
-def _flag(_: dict[str, Any], __: Quantity, where: str) -> Convert:
-    def convert(value: Any, key: str) -> Any:
-        if type(value) is bool or ((type(value) is int or type(value) is float) and value in (0, 1)):
-            return bool(value)
-        raise _refusal(key, "true, false, 1 or 0", where, value)
-
-    return convert
-
-
-def _text(_: dict[str, Any], __: Quantity, where: str) -> Convert:
-    def convert(value: Any, key: str) -> Any:
-        if type(value) is str and 0 < len(value) <= _MAX_TEXT:
-            return value
-        raise _refusal(key, f"text of at most {_MAX_TEXT} characters", where, value)
-
-    return convert
-
-
-_KINDS = {
-    "number": _number, "identifier": _number, "counter": _number, "flag": _flag, "text": _text, "event": _text
-}  # fmt: skip
+    return None if value is ABSENT else value
 
 
 def _counter(value: Any, where: str) -> int | None:
-    if value is None or value is _ABSENT:
+    if value is None or value is ABSENT:
         return None
-    value = _whole(value)
+    value = whole(value)
     if type(value) is int and 0 <= value < 2**63:
         return value
     raise refusal("value", "a counter is a whole number", where, value)
-
-
-def _refusal(key: str, expected: str, where: str, value: Any) -> DecodeError:
-    return refusal("value", f"`{key}` is {expected}", where, value)
 
 
 def shipped() -> bytes:

@@ -1,0 +1,302 @@
+"""One batch of Kinesis records being handled: decoded, grouped by device and slot, and accounted for."""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from processor.decode import NO_KEYS, readings
+from processor.decode.formats import BETTER, SUPERSEDED, sample_of
+from processor.decode.gateways import ALL, Advertisement, Known
+from processor.decode.record import heard
+from processor.errors import DecodeError, KeyMissing, SettingsError, StoreError
+from processor.quarantine import Rejection
+from processor.reading import COUNTERS, Reading
+from processor.settings import Settings
+from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
+from processor.store.writer import Group, Outcome
+
+Source = tuple[int, int]
+"""Where an advertisement came from: its record's place in the batch, its own place in the record."""
+
+
+class Limits(NamedTuple):
+    """Which times are believed, and how long readings are kept (DynamoDB's TTL).
+
+    retention_seconds: readings older than this on arrival are rejected. future_seconds: so are those further ahead.
+    expires_from_arrival: count retention from the record's arrival, and take readings of any age.
+    """
+
+    retention_seconds: int
+    future_seconds: int = 3600
+    expires_from_arrival: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that the settings ask for."""
+        return cls(settings.retention_days * 86400, settings.future_seconds, settings.expires_from == "arrival")
+
+    def allowed(self, arrived: int) -> tuple[int, int]:
+        """Return the earliest and the latest time believed of what arrived at `arrived`, all in ms since 1970."""
+        earliest = 0 if self.expires_from_arrival else arrived - self.retention_seconds * 1000
+        return earliest, arrived + self.future_seconds * 1000
+
+
+class Directory(Protocol):
+    """Who is known of the devices, as ingest asks for it (processor/devices.py)."""
+
+    def load(self, addresses: Iterable[str]) -> None:
+        """Prepare to be asked for these devices."""
+
+    def registered(self, address: str) -> bool:
+        """Tell whether somebody registered the device."""
+
+
+class Rules(NamedTuple):
+    """How a batch is handled.
+
+    limits: which times are believed. keys: bindkeys by address. known: the gateway families that a setting pins.
+    devices: the registry, where there is one. registered_only: store no others' readings. samples: so many ignored
+    advertisements are kept for the log.
+    """
+
+    limits: Limits
+    keys: Mapping[str, bytes] = NO_KEYS
+    known: Known = ALL
+    devices: Directory | None = None
+    registered_only: bool = False
+    samples: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, devices: Directory | None = None, keys: Mapping[str, bytes] | None = None) -> Rules:
+        """Return the rules that the settings make; `keys`, where given, stand for the settings' own.
+
+        Raises SettingsError for gateway settings, or their file, that make no sense.
+        """
+        return cls(
+            Limits.of(settings),
+            settings.bindkeys if keys is None else keys,
+            known_gateways(settings),
+            devices,
+            settings.devices == "registered",
+            settings.ignored_samples,
+        )
+
+
+class Batch:
+    """One batch being handled: readings grouped for the table, rejections, and the ledger."""
+
+    def __init__(self, records: list[Mapping[str, Any]], rules: Rules) -> None:
+        self.records = records
+        self.rules = rules
+        self.groups: dict[tuple[str, int], Group] = {}
+        self.sources: dict[tuple[str, int], dict[str, list[Source]]] = {}
+        self.rejections: dict[int, list[Rejection]] = {}
+        self.ignored: Counter[str] = Counter()
+        self.samples: list[str] = []
+        self.received = 0
+        self.stored = 0
+        self.duplicates = 0
+        self.failed: Counter[int] = Counter()
+        """How many advertisements failed, by their record's place in the batch."""
+        self.error = ""
+        """Why the first of them failed before anything was written."""
+
+    @property
+    def rejected(self) -> int:
+        """How many advertisements (and records that cannot be opened) were rejected."""
+        return sum(map(len, self.rejections.values()))
+
+    def ledger(self) -> dict[str, int]:
+        """Return the counts; received = stored + duplicates + rejected + ignored + failed."""
+        return {
+            "received": self.received,
+            "stored": self.stored,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "ignored": self.ignored.total(),
+            "failed": self.failed.total(),
+        }
+
+    def decode(self) -> None:
+        """Decode every record and group what is to be written.
+
+        A superseded format is ignored where the same record holds the better one, not the same batch: what is
+        stored must not depend on how records fall into batches, or a replay would change the table.
+        """
+        for place, record in enumerate(self.records):
+            kinesis = record["kinesis"]
+            arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)
+            found: list[tuple[Reading, Source]] = []
+            try:
+                advertisements = heard(a2b_base64(kinesis["data"]), arrived, self.rules.known)
+                self.received += len(advertisements)
+                self._prepare(advertisements)
+                for index, advertisement in enumerate(advertisements):
+                    self._advertisement(advertisement, (place, index), arrived, found)
+            except DecodeError as error:
+                self.received += 1
+                self._reject(place, None, error.reason, str(error))
+            except Base64Error as error:
+                self.received += 1
+                self._reject(place, None, "base64", f"the event's data is not Base64: {error}")
+            better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
+            for reading, source in found:
+                if better and reading.format in SUPERSEDED and sample_of(reading) in better:
+                    self._ignore("superseded")
+                else:
+                    self._group(reading, source, arrived)
+
+    def _prepare(self, advertisements: Iterable[Advertisement | Reading | DecodeError]) -> None:
+        """Ask for all of a record's devices at once, where each must be registered."""
+        if self.rules.registered_only and self.rules.devices is not None:
+            names = {str(each[0]) for each in advertisements if isinstance(each, tuple) and each[0] is not None}
+            with suppress(StoreError):  # each is asked for again, and fails by itself
+                self.rules.devices.load(names)
+
+    def _advertisement(
+        self,
+        advertisement: Advertisement | Reading | DecodeError,
+        source: Source,
+        arrived: int,
+        found: list[tuple[Reading, Source]],
+    ) -> None:
+        """Decode one advertisement (a Reading already is) into `found`, or count what else becomes of it."""
+        if isinstance(advertisement, DecodeError):
+            self._reject(*source, advertisement.reason, str(advertisement))
+            return
+        at = advertisement.at or 0
+        try:
+            decoded = self._readings(advertisement)
+            if self.rules.registered_only and not all(self._registered(reading.device) for reading in decoded):
+                self._ignore("unregistered")
+                return
+        except KeyMissing as error:
+            self._keyless(str(advertisement[0]), source, error)
+            return
+        except DecodeError as error:
+            self._reject(*source, error.reason, str(error))
+            return
+        except StoreError as error:  # the registry or a key cannot be had now: the record comes again
+            self._fail(source, error)
+            return
+        kept = [reading for reading in decoded if len(reading.values) > 1 or measures(reading)]
+        if not kept:
+            self._ignore("no_value" if decoded else "unknown_format")
+            if len(self.samples) < self.rules.samples:
+                self.samples.append(_sample(advertisement))
+            return
+        earliest, latest = self.rules.limits.allowed(arrived)
+        if not earliest <= at <= latest:
+            self._reject(
+                *source,
+                "timestamp",
+                f"measured at {at} ms, not in {earliest} … {latest}: is the gateway's clock right?",
+            )
+            return
+        self.received += len(kept) - 1  # an advertisement with two readings has two outcomes
+        found += [(reading, source) for reading in kept]
+
+    def _readings(self, advertisement: Advertisement | Reading) -> list[Reading]:
+        if isinstance(advertisement, Reading):
+            return [advertisement]
+        address, rssi, at, data, gateway = advertisement
+        return readings(data, address, at, self.rules.keys, gateway, rssi)
+
+    def _group(self, reading: Reading, source: Source, arrived: int) -> None:
+        """Add a reading to its device's and slot's group: the first copy of a cell stays."""
+        at = reading.at or 0
+        slot = slot_of(at)
+        key = (reading.device, slot)
+        group = self.groups.get(key)
+        if group is None:
+            start = max(slot, slot_of(arrived)) if self.rules.limits.expires_from_arrival else slot
+            group = Group(reading.device, slot, start + SLOT_SECONDS + self.rules.limits.retention_seconds)
+            self.groups[key] = group
+            self.sources[key] = {}
+        offset = at - slot * 1000
+        name = cell_name(reading, offset)
+        sources = self.sources[key]
+        if name in sources:
+            sources[name].append(source)
+        else:
+            sources[name] = [source]
+            group.cells[name] = reading
+        if reading.gateway is not None and reading.gateway not in group.gateways:
+            group.gateways[reading.gateway] = reading.rssi
+
+    def settle(self, outcome: Outcome) -> None:
+        """Count what the table answered, cell by cell."""
+        for sources, written in zip(self.sources.values(), outcome.written, strict=True):
+            for name in written.stored:
+                self.stored += 1
+                self.duplicates += len(sources[name]) - 1
+            for name in written.duplicates:
+                self.duplicates += len(sources[name])
+            for name in written.failed:
+                self.failed.update(place for place, _ in sources[name])
+            for name, message in written.invalid.items():
+                for place, index in sources[name]:
+                    self._reject(place, index, "invalid_write", message)
+
+    def quarantine_failed(self) -> None:
+        """Take every rejection back as failed: their records have to come again."""
+        for place, rejections in self.rejections.items():
+            self.failed[place] += len(rejections)
+        self.rejections = {}
+
+    def response(self) -> dict[str, Any]:
+        """Return what Lambda's event source mapping is told: the lowest failed sequence number, or none."""
+        if not self.failed:
+            return {"batchItemFailures": []}
+        numbers = [self.records[place]["kinesis"]["sequenceNumber"] for place in self.failed]
+        return {"batchItemFailures": [{"itemIdentifier": min(numbers, key=int)}]}
+
+    def _registered(self, address: str) -> bool:
+        return self.rules.devices is not None and self.rules.devices.registered(address)
+
+    def _keyless(self, address: str, source: Source, error: KeyMissing) -> None:
+        """Keep what a registered sensor encrypted, for its key may come; a neighbour's is ignored."""
+        try:
+            if self._registered(address):
+                self._reject(*source, error.reason, str(error))
+            else:
+                self._ignore("no_key")
+        except StoreError as failure:
+            self._fail(source, failure)
+
+    def _fail(self, source: Source, error: StoreError) -> None:
+        self.failed[source[0]] += 1
+        self.error = self.error or str(error)
+
+    def _reject(self, place: int, index: int | None, reason: str, message: str) -> None:
+        self.rejections.setdefault(place, []).append(Rejection(index, reason, message))
+
+    def _ignore(self, kind: str) -> None:
+        self.ignored[kind] += 1
+
+
+def _sample(advertisement: Advertisement | Reading) -> str:
+    if isinstance(advertisement, Reading):
+        return f"{advertisement.device} {advertisement.format}"
+    return f"{advertisement.address} {advertisement.data.hex()}"
+
+
+def known_gateways(settings: Settings) -> Known:
+    """Return what the settings say of the gateways. Raises SettingsError where they, or the file, make no sense."""
+    path = settings.gateway_readings
+    try:
+        table = Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise SettingsError(f"GATEWAY_READINGS: {error}") from None
+    return Known.of(settings.gateway_families, table)
+
+
+def measures(reading: Reading) -> bool:
+    """Tell whether a reading says more than its own count."""
+    return any(name not in COUNTERS for name in reading.values)

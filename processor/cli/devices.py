@@ -1,0 +1,205 @@
+"""`processor devices`: who has readings, and the registry of names, sites, models, calibrations and keys."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import click
+
+from processor.cli.show import FORMATS, show
+from processor.cli.times import iso
+from processor.devices import Vault
+from processor.errors import DecodeError, SettingsError
+from processor.reading import address as canonical
+from processor.reading import quantity
+from processor.settings import Settings
+from processor.store import client
+from processor.store.reader import Reader
+from processor.store.registry import Calibration, Device, Registry
+
+COLUMNS = ("address", "name", "site", "model", "calibration", "key", "secret")
+
+
+@contextmanager
+def registry(settings: Settings) -> Iterator[Registry]:
+    """Give the registry that the environment names."""
+    with closing(client(settings)) as dynamodb:
+        yield Registry(dynamodb, settings.devices_table)
+
+
+def vault(settings: Settings) -> Vault:
+    """Return the vault of the environment's account."""
+    import boto3
+
+    region = settings.region or None
+    return Vault(
+        lambda: boto3.client("kms", region_name=region), lambda: boto3.client("secretsmanager", region_name=region)
+    )
+
+
+@click.group(invoke_without_command=True)
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+@click.pass_context
+def devices(context: click.Context, form: str) -> None:
+    """List the devices that have readings, and since when. Reads the keys of the whole table."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = Settings.read()
+    with closing(client(settings)) as dynamodb:
+        found = Reader(dynamodb, settings.readings_table).devices()
+        known = Registry(dynamodb, settings.devices_table).many(seen.device for seen in found)
+    rows = []
+    for seen in found:
+        device = known.get(seen.device, Device(seen.device))
+        rows.append(
+            {
+                "device": seen.device,
+                "name": device.name,
+                "site": device.site,
+                "first": iso(seen.first * 1000),
+                "last": iso(seen.last * 1000),
+                "slots": seen.slots,
+            }
+        )
+    show(rows, form, "devices")
+
+
+@devices.command("import")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@click.option("--kms-key", help="KMS key that encrypts the bindkeys: id, ARN or alias. Default: KEYS_KMS_KEY.")
+def import_devices(source: Path, kms_key: str | None) -> None:
+    """Register the devices of a CSV file with a header, or a JSON list of objects.
+
+    Columns: address, name, site, model, calibration (temperature=1.02*x-0.5; several apart by semicolons), key (a
+    bindkey of 32 hexadecimal digits, kept encrypted) or secret (the name of a Secrets Manager secret that holds it).
+    Only address is required; what a row leaves empty stays as it is.
+    """
+    settings = Settings.read()
+    keys = vault(settings)
+    read = [_device(row, place, keys, kms_key or settings.keys_kms_key) for place, row in _rows(source)]
+    if not read:
+        raise click.ClickException(f"{source} has no devices")
+    with registry(settings) as table:
+        for device in read:
+            table.put(device)
+    click.echo(f"{len(read)} devices registered")
+
+
+@devices.command("set")
+@click.argument("address")
+@click.option("--name")
+@click.option("--site")
+@click.option("--model")
+@click.option("--calibration", help="temperature=1.02*x-0.5; several apart by semicolons.")
+@click.option("--key", help="Bindkey, 32 hexadecimal digits; - asks for it without showing it.")
+@click.option("--secret", help="Name of the Secrets Manager secret that holds the bindkey.")
+@click.option("--kms-key", help="KMS key that encrypts the bindkey: id, ARN or alias. Default: KEYS_KMS_KEY.")
+def set_device(address: str, kms_key: str | None, **columns: str | None) -> None:
+    """Register a device, or change what is registered of it."""
+    if columns["key"] == "-":
+        columns["key"] = click.prompt("bindkey", hide_input=True)
+    settings = Settings.read()
+    row = {"address": address} | {name: text for name, text in columns.items() if text}
+    if len(row) == 1:
+        raise click.UsageError(
+            "there is nothing to set: give --name, --site, --model, --calibration, --key or --secret"
+        )
+    device = _device(row, "the command line", vault(settings), kms_key or settings.keys_kms_key)
+    with registry(settings) as table:
+        table.put(device)
+    click.echo(f"{device.address} registered")
+
+
+@devices.command("show")
+@click.argument("addresses", nargs=-1)
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+def show_devices(addresses: tuple[str, ...], form: str) -> None:
+    """Show what is registered, of all devices or of some. Keys are never shown."""
+    with registry(Settings.read()) as table:
+        found = table.many(map(canonical, addresses)).values() if addresses else table.all()
+        rows = [_shown(device) for device in sorted(found, key=lambda device: device.address)]
+    show(rows, form, "registry")
+
+
+def _shown(device: Device) -> dict[str, Any]:
+    has_key = "encrypted here" if device.key else f"in the secret {device.secret}" if device.secret else None
+    corrections = (f"{name}={each.scale}*x{each.offset:+}" for name, each in sorted(device.calibration.items()))
+    return {
+        "device": device.address,
+        "name": device.name,
+        "site": device.site,
+        "model": device.model or device.heard,
+        "calibration": "; ".join(corrections) or None,
+        "key": has_key,
+    }
+
+
+def _rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield a file's rows, each with its place in words."""
+    text = source.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        rows: Iterable[Any] = json.loads(text)
+        first = 1
+    else:
+        rows, first = csv.DictReader(text.splitlines()), 2
+    for number, row in enumerate(rows, first):
+        yield f"{source}, {'line' if first == 2 else 'entry'} {number}", row
+
+
+def _device(row: Mapping[str, Any], place: str, keys: Vault, kms_key: str) -> Device:
+    """Return what a row says of a device. Raises SettingsError, naming the place; never with a key in the text."""
+    unknown = set(map(str, row)) - set(COLUMNS)
+    if unknown:
+        raise SettingsError(f"{place}: no column is called {', '.join(sorted(unknown))}: they are {', '.join(COLUMNS)}")
+    try:
+        address = canonical(str(row.get("address") or ""))
+    except DecodeError as error:
+        raise SettingsError(f"{place}: {error}") from None
+    name, site, model, secret = (
+        str(row.get(column) or "").strip() or None for column in ("name", "site", "model", "secret")
+    )
+    calibration = _calibrations(str(row.get("calibration") or ""), place)
+    device = Device(address, name, site, model, calibration=calibration, secret=secret)
+    text = str(row.get("key") or "").strip()
+    if text:
+        device = replace(device, key=_sealed(address, text, place, keys, kms_key))
+    if device.key and device.secret:
+        raise SettingsError(f"{place}: give key or secret, not both")
+    if not device.registered:
+        raise SettingsError(f"{place}: there is nothing but an address")
+    return device
+
+
+def _sealed(address: str, text: str, place: str, keys: Vault, kms_key: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 16:
+        raise SettingsError(f"{place}: the key of {address} is not 32 hexadecimal digits")
+    if not kms_key:
+        raise SettingsError(f"{place}: a key is kept encrypted: give --kms-key, or set KEYS_KMS_KEY (or use a secret)")
+    return keys.seal(address, key, kms_key)
+
+
+def _calibrations(text: str, place: str) -> dict[str, Calibration]:
+    """Read `temperature=1.02*x-0.5; humidity=x+3`."""
+    found = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        name, _, formula = part.partition("=")
+        scale, _, offset = formula.replace(" ", "").partition("x")
+        try:
+            quantity(name.strip())
+            found[name.strip()] = Calibration(Decimal(scale.removesuffix("*") or 1), Decimal(offset or 0))
+        except (KeyError, InvalidOperation):
+            raise SettingsError(
+                f"{place}: {part!r} is no calibration: it takes quantity=scale*x+offset, such as temperature=1.02*x-0.5"
+            ) from None
+    return found
