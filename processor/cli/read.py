@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import click
@@ -17,14 +16,7 @@ from processor.reading import address as canonical
 from processor.settings import Settings
 from processor.store import client
 from processor.store.reader import Reader
-
-
-@contextmanager
-def reader() -> Iterator[Reader]:
-    """Give a Reader of the table that the environment names."""
-    settings = Settings.read()
-    with closing(client(settings)) as dynamodb:
-        yield Reader(dynamodb, settings.readings_table)
+from processor.store.registry import Registry
 
 
 @click.command()
@@ -32,8 +24,9 @@ def reader() -> Iterator[Reader]:
 @click.option("--from", "start", type=When(), help="From this time on: ISO 8601, or -2h. Default: -24h.")
 @click.option("--to", "end", type=When(), help="Up to this time, itself not included. Default: now (and a minute).")
 @click.option("--last", type=click.IntRange(1), help="The last N readings instead, whenever they were.")
+@click.option("--raw", is_flag=True, help="As they were stored, without the device's calibration.")
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-def query(device: str, start: int | None, end: int | None, last: int | None, form: str) -> None:
+def query(device: str, start: int | None, end: int | None, last: int | None, raw: bool, form: str) -> None:
     """Show a device's readings, every copy counted once."""
     if last is not None and (start is not None or end is not None):
         raise click.UsageError("--last excludes --from and --to")
@@ -41,7 +34,9 @@ def query(device: str, start: int | None, end: int | None, last: int | None, for
         device = canonical(device)
     except DecodeError as error:
         raise click.BadParameter(str(error), param_hint="DEVICE") from None
-    with reader() as source:
+    settings = Settings.read()
+    with closing(client(settings)) as dynamodb:
+        source = Reader(dynamodb, settings.readings_table)
         if last is not None:
             found = source.latest(device, last)
         else:
@@ -51,6 +46,9 @@ def query(device: str, start: int | None, end: int | None, last: int | None, for
             if start >= end:
                 raise click.UsageError(f"--from ({iso(start)}) is not before --to ({iso(end)})")
             found = source.readings(device, start, end)
+        registered = None if raw else Registry(dynamodb, settings.devices_table).get(device)
+    if registered is not None:
+        found = [registered.calibrated(reading) for reading in found]
     show((_row(reading) for reading in found), form, f"readings of {device}")
     if not found and form == "table":
         click.echo("none: another --from? `processor devices` lists who has readings and when", err=True)

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 from tests.benchmarks.measure import LEAST
 
-NAMES = ("decode", "writer", "handler", "cache")
+NAMES = ("decode", "writer", "handler", "cache", "package")
 
 
 def main() -> None:

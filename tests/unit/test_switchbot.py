@@ -86,6 +86,11 @@ def test_a_temperature_beyond_127_9_cannot_be_encoded(value):
         switchbot.METER.encode({"temperature": value, "humidity": 5})
 
 
+def test_no_temperature_and_no_humidity_are_encoded_as_all_zero():
+    assert switchbot.METER.encode({"battery": 5}) == b"T\0\5\0\0\0"
+    assert switchbot.METER.encode({"temperature": 0, "humidity": 0}) == b"T\0\0\0\x80\0"
+
+
 def test_another_product_says_nothing():
     assert switchbot.decode(b"c\xc0X\x00\x11\x04", None, {}) is None
     curtain = service_data(switchbot.UUID, b"c\xc0X\x00\x11\x04")

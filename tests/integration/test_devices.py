@@ -1,0 +1,225 @@
+"""The registry of devices: written by commands, keys encrypted for real, read by ingest and by queries."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from decimal import Decimal
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from processor.cli import main
+from processor.decode.advertisement import manufacturer_data, service_data
+from processor.decode.formats import bthome, ruuvi
+from processor.devices import Devices, Vault
+from processor.errors import SettingsError, TransientError
+from processor.local.aws import EmbeddedAws
+from processor.local.system import System
+from processor.reading import Reading
+from processor.settings import Settings
+from processor.store import client, tables
+from processor.store.registry import Calibration, Device, Registry
+
+KEY = bytes(range(16))
+HERS, MINE, THEIRS = (f"AA:00:00:00:00:0{n}" for n in (1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    with EmbeddedAws() as found:
+        yield found
+
+
+@pytest.fixture
+def aws(embedded, monkeypatch):
+    embedded.reset()
+    for name, value in embedded.environment().items():
+        monkeypatch.setenv(name, value)
+    kms = embedded.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/processor", TargetKeyId=key)
+    return embedded
+
+
+@pytest.fixture
+def registry(aws):
+    tables.create(aws.client("dynamodb"), "processor-")
+    with closing(client(Settings.read(aws.environment()))) as dynamodb:
+        yield Registry(dynamodb, "processor-devices")
+
+
+def run(*arguments, status=0, stdin=None):
+    done = CliRunner().invoke(main, arguments, input=stdin)
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def shown(*addresses):
+    return {
+        row["device"]: row
+        for row in map(json.loads, run("devices", "show", *addresses, "--format", "json").splitlines())
+    }
+
+
+def vault(aws):
+    return Vault(lambda: aws.client("kms"), lambda: aws.client("secretsmanager"))
+
+
+def test_a_csv_is_imported_and_its_keys_are_encrypted_and_never_shown(aws, registry, tmp_path):
+    source = tmp_path / "fleet.csv"
+    source.write_text(
+        "address,name,site,model,calibration,key,secret\n"
+        f"{MINE.lower()},Cellar,Home,RuuviTag,temperature=1.02*x-0.5; humidity=x+3,{KEY.hex()},\n"
+        f"{HERS},Attic,,,,,fleet/keys\n"
+    )
+    assert "2 devices registered" in run("devices", "import", str(source), "--kms-key", "alias/processor")
+    rows = shown()
+    assert rows[MINE] == {
+        "device": MINE, "name": "Cellar", "site": "Home", "model": "RuuviTag",
+        "calibration": "humidity=1*x+3; temperature=1.02*x-0.5", "key": "encrypted here",
+    }  # fmt: skip
+    assert rows[HERS]["key"] == "in the secret fleet/keys"
+    stored = registry.get(MINE)
+    assert KEY not in stored.key
+    assert KEY.hex() not in repr(stored) + str(rows)
+    assert vault(aws).key(stored) == KEY
+
+
+def test_json_and_set_change_only_what_they_say(registry, tmp_path):
+    source = tmp_path / "fleet.json"
+    source.write_text(json.dumps([{"address": MINE, "name": "Cellar", "secret": "old"}]))
+    run("devices", "import", str(source))
+    run("devices", "set", MINE, "--site", "Home")
+    run("devices", "set", MINE, "--key", "-", "--kms-key", "alias/processor", stdin=f"{KEY.hex()}\n")
+    row = shown(MINE)[MINE]
+    assert (row["name"], row["site"], row["key"]) == ("Cellar", "Home", "encrypted here")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("address,name\nnobody,x\n", "line 2"),
+        (f"address,color\n{MINE},red\n", "no column is called color"),
+        (f"address,key\n{MINE},00ff\n", "32 hexadecimal digits"),
+        (f"address,key\n{MINE},{KEY.hex()}\n", "--kms-key"),
+        (f"address,calibration\n{MINE},warmth=x+1\n", "no calibration"),
+        (f"address,name\n{MINE},\n", "nothing but an address"),
+        ("address,name\n", "has no devices"),
+    ],
+)
+def test_a_file_with_a_mistake_registers_nobody_and_names_its_place(registry, tmp_path, text, message):
+    source = tmp_path / "fleet.csv"
+    source.write_text(text)
+    assert message in run("devices", "import", str(source), status=1)
+    assert list(registry.all()) == []
+
+
+def test_a_key_is_bound_to_its_device(aws, registry):
+    sealed = vault(aws).seal(MINE, KEY, "alias/processor")
+    with pytest.raises(Exception, match="EncryptionContext"):
+        vault(aws).key(Device(HERS, key=sealed))
+
+
+def test_keys_come_from_secrets_alone_or_by_address(aws):
+    secrets = aws.client("secretsmanager")
+    secrets.create_secret(Name="one", SecretString=KEY.hex())
+    secrets.create_secret(Name="all", SecretString=json.dumps({MINE: KEY.hex()}))
+    secrets.create_secret(Name="bad", SecretString="hello")
+    assert vault(aws).key(Device(MINE, secret="one")) == KEY
+    assert vault(aws).key(Device(MINE, secret="all")) == KEY
+    for device in (Device(HERS, secret="all"), Device(MINE, secret="bad")):
+        with pytest.raises(SettingsError, match="no bindkey"):
+            vault(aws).key(device)
+
+
+def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, registry):
+    registry.put(Device(MINE, name="Cellar", key=vault(aws).seal(MINE, KEY, "alias/processor")))
+    now = [0.0]
+    asked = []
+
+    class Counting(Registry):
+        def many(self, addresses):
+            asked.append(list(addresses))
+            return super().many(asked[-1])
+
+    devices = Devices(Counting(registry._client, "processor-devices"), vault(aws), clock=lambda: now[0])
+    devices.load([MINE, HERS])
+    assert (devices.registered(MINE), devices.registered(HERS)) == (True, False)
+    assert (devices.get(MINE), devices.get(HERS)) == (KEY, None)
+    assert len(asked) == 1
+    registry.put(Device(HERS, name="Attic"))
+    assert not devices.registered(HERS)
+    now[0] = 301.0
+    assert devices.registered(HERS)
+    assert len(asked) == 2
+
+
+def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry):
+    registry.put(Device(MINE, secret="nowhere"))
+    devices = Devices(registry, vault(aws))
+    with pytest.raises(TransientError, match="bindkey"):
+        devices[MINE]
+
+
+def test_calibration_is_exact_and_leaves_texts_and_flags_alone():
+    device = Device(
+        MINE, calibration={"temperature": Calibration(Decimal("1.02"), Decimal("-0.5")), "door": Calibration()}
+    )
+    reading = Reading(MINE, 0, "x", {"temperature": 24.3, "door": True, "text": "x", "humidity": 50}, None, 0)
+    assert device.calibrated(reading).values == {"temperature": 24.286, "door": True, "text": "x", "humidity": 50}
+    assert Calibration(Decimal(2)).apply(3) == 6
+    assert isinstance(Calibration(Decimal(2)).apply(3), int)
+
+
+def posts(now):
+    """What a gateway hears: my encrypted sensor, hers with a wrong key, a neighbour's, and a plain one of mine."""
+
+    def encrypted(device, key):
+        data = bthome.encode({"packet_id": 1, "temperature": 21.5}, key=key, address=device, counter=7)
+        return {"address": device, "timestamp": now, "data": service_data(bthome.UUID, data).hex()}
+
+    plain = manufacturer_data(ruuvi.COMPANY, ruuvi.RAWV2.encode({"temperature": 20.5, "sequence": 1}, address=MINE))
+    return [
+        encrypted(MINE, KEY),
+        encrypted(HERS, bytes(16)),
+        encrypted(THEIRS, bytes(16)),
+        {"address": "AA:00:00:00:00:04", "timestamp": now, "data": plain.hex()},
+    ]
+
+
+@pytest.mark.parametrize("who", ["any", "registered"])
+def test_ingest_decrypts_with_the_registrys_keys_and_may_store_registered_devices_only(aws, who):
+    with System(aws=aws, variables={"DEVICES": who}) as system:
+        known = Registry(system.reader._client, "processor-devices")
+        known.put(Device(MINE, name="Cellar", key=vault(aws).seal(MINE, KEY, "alias/processor")))
+        known.put(Device(HERS, name="Attic"))
+        now = round(time.time() * 1000)
+        system.send([orjson.dumps({"payloads": posts(now), "timestamp": now, "imsi": "29505"})])
+        system.drain(60)
+        ledger = dict(system.totals.ledger)
+        (reading,) = system.reader.latest(MINE)
+        assert reading.values["temperature"] == 21.5
+        assert system.totals.reasons == {"key_missing": 1}  # hers: registered, so it waits for its key
+        if who == "any":
+            assert system.totals.ignored == {"no_key": 1}
+            assert ledger == {"received": 4, "stored": 2, "duplicates": 0, "rejected": 1, "ignored": 1, "failed": 0}
+        else:
+            assert system.totals.ignored == {"no_key": 1, "unregistered": 1}
+            assert ledger == {"received": 4, "stored": 1, "duplicates": 0, "rejected": 1, "ignored": 2, "failed": 0}
+
+
+def test_query_calibrates_unless_asked_not_to(aws):
+    with System(aws=aws, any_age=True) as system:
+        now = round(time.time() * 1000)
+        system.send([orjson.dumps({"payloads": posts(now)[3:], "timestamp": now, "imsi": "29505"})])
+        system.drain(60)
+        run("devices", "set", "AA:00:00:00:00:04", "--calibration", "temperature=x-0.5")
+        found = [
+            json.loads(run("query", "AA:00:00:00:00:04", "--last", "1", "--format", "json", *raw))["temperature"]
+            for raw in ((), ("--raw",))
+        ]
+        assert found == [20.0, 20.5]
+        assert "AA:00:00:00:00:04" in run("devices")
