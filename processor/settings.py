@@ -4,6 +4,7 @@ name                    default                what it sets
 AWS_REGION              the SDK's own chain    as every AWS SDK has it (AWS_DEFAULT_REGION too)
 AWS_ENDPOINT_URL        AWS's own              as every AWS SDK has it (AWS_ENDPOINT_URL_DYNAMODB too)
 AWS_ACCESS_KEY_ID, …    the SDK's own chain    as every AWS SDK has it
+AWS_LAMBDA_FUNCTION_NAME  processor            as Lambda sets it: the metrics' dimension `service`
 TABLE_PREFIX            processor-             tables are called prefix + noun: processor-readings
 QUARANTINE_BUCKET       processor-quarantine   S3 bucket of rejected records
 RETENTION_DAYS          400                    how long a reading is kept; older ones are rejected on arrival
@@ -79,6 +80,8 @@ class Settings:
     devices: Literal["any", "registered"] = "any"
     keys_kms_key: str = ""
     log_level: str = "INFO"
+    function: str = "processor"
+    """The function that runs here, as AWS names it: two environments in one account have two."""
 
     @property
     def devices_table(self) -> str:
@@ -114,6 +117,7 @@ class Settings:
             count_units=_choice(environment, "COUNT_UNITS", cls.count_units, ("service", "items")),
             devices=_choice(environment, "DEVICES", cls.devices, ("any", "registered")),
             keys_kms_key=get("KEYS_KMS_KEY", cls.keys_kms_key),
+            function=get("AWS_LAMBDA_FUNCTION_NAME", cls.function),
             log_level=get("POWERTOOLS_LOG_LEVEL") or get("LOG_LEVEL") or cls.log_level,
         )
 

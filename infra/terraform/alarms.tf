@@ -232,7 +232,7 @@ resource "aws_cloudwatch_metric_alarm" "quarantine" {
   EOT
   namespace           = local.metrics_namespace
   metric_name         = "RecordsRejected"
-  dimensions          = { service = "ingest" }
+  dimensions          = { service = local.function_names["ingest"] }
   statistic           = "Sum"
   period              = 3600
   evaluation_periods  = 1

@@ -22,7 +22,7 @@ locals {
           stat  = "Sum"
           metrics = [
             for metric in ["ReadingsStored", "Duplicates", "RecordsRejected", "RecordsFailed"] :
-            [local.metrics_namespace, metric, "service", "ingest"]
+            [local.metrics_namespace, metric, "service", local.function_names["ingest"]]
           ]
         },
       ],
@@ -31,16 +31,16 @@ locals {
           title = "From arrival to handling (ms)"
           stat  = "p99"
           metrics = [
-            [local.metrics_namespace, "RecordAge", "service", "ingest"],
-            [local.metrics_namespace, "RecordAge", "service", "ingest", { stat = "p50" }],
+            [local.metrics_namespace, "RecordAge", "service", local.function_names["ingest"]],
+            [local.metrics_namespace, "RecordAge", "service", local.function_names["ingest"], { stat = "p50" }],
           ]
         },
         {
           title = "Batches (ms)"
           stat  = "p99"
           metrics = [
-            [local.metrics_namespace, "BatchDuration", "service", "ingest"],
-            [local.metrics_namespace, "BatchDuration", "service", "ingest", { stat = "p50" }],
+            [local.metrics_namespace, "BatchDuration", "service", local.function_names["ingest"]],
+            [local.metrics_namespace, "BatchDuration", "service", local.function_names["ingest"], { stat = "p50" }],
           ]
         },
         {
@@ -72,7 +72,7 @@ locals {
         {
           title   = "${name}: memory (% of ${local.function_configs[name].memory} MB)"
           stat    = "Maximum"
-          metrics = [[local.metrics_namespace, "MemoryUtilization", "service", name]]
+          metrics = [[local.metrics_namespace, "MemoryUtilization", "service", function.name]]
         },
       ]
     ],

@@ -21,8 +21,16 @@ locals {
       [
         { sid = "ReadStream", actions = formatlist("kinesis:%s", local.read_stream), resources = [aws_kinesis_stream.records.arn] },
         { sid = "WriteReadings", actions = ["dynamodb:UpdateItem"], resources = [module.table["readings"].arn] },
+        { sid = "KnowDevices", actions = ["dynamodb:BatchGetItem"], resources = [module.table["devices"].arn] },
         { sid = "Quarantine", actions = ["s3:PutObject"], resources = ["${local.bucket_arn}/quarantine/*"] },
+        {
+          sid       = "BindkeysInSecrets"
+          actions   = ["secretsmanager:GetSecretValue"]
+          resources = ["arn:${local.partition}:secretsmanager:${local.region}:${local.account}:secret:${local.prefix}/*"]
+        },
       ],
+      [for arn in compact([var.bindkeys_kms_key_arn]) :
+      { sid = "BindkeysInDevices", actions = ["kms:Decrypt"], resources = [arn] }],
       var.ingest_mapping.failure_destination ? local.failure_grants : []
     )
     rollup = concat(

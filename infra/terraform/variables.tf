@@ -198,6 +198,17 @@ variable "rollup_mapping" {
   }
 }
 
+variable "bindkeys_kms_key_arn" {
+  description = "KMS key under which `processor devices import` keeps encrypted sensors' bindkeys; ingest may then decrypt with it. Empty: none is."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.bindkeys_kms_key_arn == "" || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/", var.bindkeys_kms_key_arn))
+    error_message = "bindkeys_kms_key_arn is a key's ARN: arn:aws:kms:REGION:ACCOUNT:key/ID."
+  }
+}
+
 variable "functions" {
   description = <<-EOT
     What the functions have besides function.json: `tracing` (X-Ray), days that logs are kept, `reserved_concurrency`

@@ -187,6 +187,10 @@ class Format:
         """
         return _Compiler(self).function()
 
+    def compile_piece(self) -> Callable[[bytes, int], dict[str, Value]]:
+        """Return the reader of a piece of a payload, which lies whole in it: (payload, where it starts) → values."""
+        return _Compiler(self).piece()
+
     def encode(self, values: Mapping[str, Value], *, address: str | None = None) -> bytes:
         """Return the payload that says `values`; what is missing is encoded as not available, else as zero.
 
@@ -220,16 +224,29 @@ class _Compiler:
         self.at = 0
 
     def function(self) -> Callable[[bytes, str | None], Decoded]:
+        self.unpacking()
+        function: Callable[[bytes, str | None], Decoded] = self.run(self.lines())
+        return function
+
+    def piece(self) -> Callable[[bytes, int], dict[str, Value]]:
+        self.unpacking()
+        unpack = f" {', '.join(self.targets)}, = unpack(data, at)"
+        function: Callable[[bytes, int], dict[str, Value]] = self.run(
+            ["def decode(data, at):", unpack, *self.value_lines(), " return values"]
+        )
+        return function
+
+    def unpacking(self) -> None:
         fmt = self.format
         self.skip_to(len(fmt.magic))
         self.load()
         self.skip_to(fmt.length)
         fixed = struct.Struct((">" if fmt.endian == "big" else "<") + "".join(self.codes))
         self.names["unpack"] = fixed.unpack_from
-        source = "\n".join(self.lines())
-        exec(compile(source, f"<format {fmt.name}>", "exec"), self.names)  # noqa: S102 - our own table
-        function: Callable[[bytes, str | None], Decoded] = self.names["decode"]
-        return function
+
+    def run(self, lines: list[str]) -> Any:
+        exec(compile("\n".join(lines), f"<format {self.format.name}>", "exec"), self.names)  # noqa: S102 - our own table
+        return self.names["decode"]
 
     def skip_to(self, at: int) -> None:
         if at > self.at:
@@ -302,18 +319,23 @@ class _Compiler:
 
     def lines(self) -> list[str]:
         fmt = self.format
-        measured = [i for i, field in enumerate(fmt.fields) if field.type not in _ADDRESSES]
         variable = any(field.type == "rest" for field in fmt.fields)
-        literal = ", ".join(f'"{fmt.fields[i].name}": {self.value(i)}' for i in measured)
-        present = " and ".join(self.present(i) for i in measured if self.may_miss(i))
-        lines = [
+        return [
             "def decode(data, address=None):",
             f" if len(data) {'<' if variable else '!='} {fmt.length}:",
             f'  raise DecodeError("length", f"expected {fmt.length} bytes{" or more" if variable else ""}, got'
             f' {{len(data)}}", where="{fmt.name}", payload=data)',
             f" {', '.join(self.targets)}, = unpack(data)",
-            *(f" {line}" for line in self.prepare),
+            *self.value_lines(),
+            f' return new(Decoded, ("{fmt.name}", values, {self.counter()}, {self.own()}, None))',
         ]
+
+    def value_lines(self) -> list[str]:
+        fmt = self.format
+        measured = [i for i, field in enumerate(fmt.fields) if field.type not in _ADDRESSES]
+        literal = ", ".join(f'"{fmt.fields[i].name}": {self.value(i)}' for i in measured)
+        present = " and ".join(self.present(i) for i in measured if self.may_miss(i))
+        lines = [f" {line}" for line in self.prepare]
         if present:
             lines += [f" if {present}:", f"  values = {{{literal}}}", " else:", "  values = {}"]
             for i in measured:
@@ -321,7 +343,7 @@ class _Compiler:
                 lines.append(f'  {guard}values["{fmt.fields[i].name}"] = {self.value(i)}')
         else:
             lines.append(f" values = {{{literal}}}")
-        return [*lines, f' return new(Decoded, ("{fmt.name}", values, {self.counter()}, {self.own()}, None))']
+        return lines
 
     def counter(self) -> str:
         """Return the source of the sensor's own count."""

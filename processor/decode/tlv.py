@@ -8,6 +8,7 @@ among a few byte strings, each with what it means.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -59,13 +60,16 @@ class Tlv:
         )
 
     @cached_property
-    def read(self) -> Callable[[bytes], Values]:
-        """The reader of its bytes, which are of its length."""
-        if not self.fields:
-            choices = self.choices
-            return lambda data: choices.get(data, _NOTHING)
-        decode = self._table.compile()
-        return lambda data: decode(data, None).values
+    def read_at(self) -> Callable[[bytes, int], dict[str, Value]]:
+        """The reader of its bytes: (payload, where they start) → values by quantity, a dictionary of their own."""
+        if self.fields:
+            return self._table.compile_piece()
+        choices, length = self.choices, self.length
+        return lambda data, at: dict(choices.get(data[at : at + length], _NOTHING))
+
+    def read(self, data: bytes) -> dict[str, Value]:
+        """Return what its bytes say, which are of its length."""
+        return self.read_at(data, 0)
 
     def encode(self, values: Values) -> bytes:
         """Return the bytes that say `values`, numbers as near as they can. Raises ValueError where none do."""
@@ -116,31 +120,46 @@ class TlvFormat:
         short to be one is passed over, as some devices end with a byte of anything.
         """
         head, where = self.id_size + 1, self.name
-        general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
-        own = {
-            product << 24 | each.id << 8 | each.length: each for each in self.objects for product in each.products or ()
-        }
+        general, by_product = self._tables()
+        unpack = struct.Struct("<BB" if head == 2 else "<HB").unpack_from
 
         def read(data: bytes, at: int, product: int = 0) -> dict[str, Value]:
             found: dict[str, Value] = {}
-            end = len(data)
-            while at + head <= end:
-                start = at + head
-                length = data[start - 1]
-                after = start + length
-                if after > end:
+            rows = by_product.get(product, general)
+            last = len(data) - head
+            while at <= last:
+                id_, length = unpack(data, at)
+                if at + length > last:
                     raise DecodeError(
-                        "truncated", f"an object of {head + length} bytes, but {end - at} are left",
+                        "truncated", f"an object of {head + length} bytes, but {len(data) - at} are left",
                         where=where, offset=at, payload=data,
                     )  # fmt: skip
-                key = int.from_bytes(data[at : start - 1], "little") << 8 | length
-                each = own.get(product << 24 | key) or general.get(key)
+                each = rows.get(id_ << 8 | length)
                 if each is not None:
-                    _add(found, each.read(data[start:after]))
-                at = after
+                    values = each.read_at(data, at + head)
+                    if not found:
+                        found = values
+                    elif found.keys().isdisjoint(values):
+                        found.update(values)
+                    else:
+                        _add(found, values)
+                at += head + length
             return found
 
         return read
+
+    def _tables(self) -> tuple[dict[int, Tlv], dict[int, dict[int, Tlv]]]:
+        """Return the objects by type and length, those of any product and those of some, who share what is the same."""
+        general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
+        own: dict[int, list[int]] = {}
+        for place, each in enumerate(self.objects):
+            for product in each.products or ():
+                own.setdefault(product, []).append(place)
+        shared: dict[tuple[int, ...], dict[int, Tlv]] = {}
+        for places in set(map(tuple, own.values())):
+            rows = [self.objects[place] for place in places]
+            shared[places] = general | {each.id << 8 | each.length: each for each in rows}
+        return general, {product: shared[tuple(places)] for product, places in own.items()}
 
     def write(self, values: Values, product: int = 0) -> bytes:
         """Return the objects that say `values`: `compile` backwards.

@@ -42,6 +42,7 @@ def test_every_variable_is_read():
             "DEVICES": "registered",
             "KEYS_KMS_KEY": "alias/processor",
             "LOG_LEVEL": "DEBUG",
+            "AWS_LAMBDA_FUNCTION_NAME": "processor-prod-ingest",
         }
     )
     assert found == Settings(
@@ -68,6 +69,7 @@ def test_every_variable_is_read():
         devices="registered",
         keys_kms_key="alias/processor",
         log_level="DEBUG",
+        function="processor-prod-ingest",
     )
     assert found.readings_table == "test-readings"
 

@@ -41,6 +41,6 @@ handle = Ingest(
         measure=settings.count_units == "items",
     ),
     Quarantine(settings.quarantine_bucket, lambda: aws("s3")),
-    Telemetry("ingest", level=settings.log_level),
+    Telemetry(settings.function, level=settings.log_level),
     Rules.of(settings, devices, keys=devices),
 ).handle

@@ -14,6 +14,7 @@ sender goes into the nonce, with the AD structure's own first bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from processor.decode.encryption import MIC, decrypt, encrypt
 from processor.decode.fields import Decoded, Field, Format
@@ -117,7 +118,7 @@ def decode(
     plain = _PLAIN.get(size)
     if plain is not None:
         read, direction = plain
-        if address is not None and data[:6][::direction].hex(":").upper() != address:
+        if address is not None and data[:6] != _mac(address)[::direction]:
             return None
         return read(data, address)
     encrypted = _ENCRYPTED.get(size)
@@ -152,8 +153,11 @@ def encode(table: Format, values: Mapping[str, Value], *, address: str, key: byt
     return counter + encrypt(key, nonce, plain, ASSOCIATED)
 
 
+@lru_cache(maxsize=4096)
+def _mac(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))
+
+
 def _nonce(address: str, size: int, counter: bytes) -> bytes:
     """Return the address, least significant byte first, and the AD structure up to its counter."""
-    return (
-        bytes.fromhex(address.replace(":", ""))[::-1] + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter
-    )
+    return _mac(address)[::-1] + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter

@@ -39,6 +39,7 @@ MIBEACON = TlvFormat(
 FORMATS = (MIBEACON,)
 _NAME = MIBEACON.name
 _read = MIBEACON.compile()
+_new = tuple.__new__
 
 
 def decode(
@@ -78,7 +79,7 @@ def decode(
     else:
         values = _read(data, start, product)
     values["packet_id"] = counter
-    return Decoded(_NAME, values, counter, own, plain)
+    return _new(Decoded, (_NAME, values, counter, own, plain))
 
 
 def encode(

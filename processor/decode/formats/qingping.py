@@ -64,6 +64,7 @@ QINGPING = TlvFormat(
 FORMATS = (QINGPING,)
 _NAME = QINGPING.name
 _read = QINGPING.compile()
+_new = tuple.__new__
 
 
 def decode(
@@ -78,9 +79,8 @@ def decode(
     if len(data) < HEAD:
         raise DecodeError("length", f"expected {HEAD} bytes or more, got {len(data)}", where=_NAME, payload=data)
     values = _read(data, HEAD, control & EVENT)
-    counter = values.get("packet_id")
     own = address_of(data[7:1:-1]) if address is None else None
-    return Decoded(_NAME, values, None if counter is None else int(counter), own)
+    return _new(Decoded, (_NAME, values, values.get("packet_id"), own, None))
 
 
 def encode(values: Mapping[str, Value], *, product: int, address: str, event: bool = False) -> bytes:

@@ -48,7 +48,7 @@ locals {
     memory = {
       namespace   = var.metrics_namespace
       metric      = "MemoryUtilization"
-      dimensions  = { service = var.short_name }
+      dimensions  = { service = var.name }
       statistic   = "Maximum"
       threshold   = var.alarms.memory_percent
       datapoints  = 1
