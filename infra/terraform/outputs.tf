@@ -64,3 +64,8 @@ output "commands" {
     export QUARANTINE_BUCKET=${local.bucket}
   EOT
 }
+
+output "cache_policy" {
+  description = "ARN of the policy to attach to the role of a function that uses processor.cache."
+  value       = aws_iam_policy.cache.arn
+}

@@ -1,4 +1,4 @@
-"""Comparisons with other libraries run where they are asked for: `uv run --group differential pytest tests/differential`."""
+"""Comparisons with other libraries: `uv run --group differential pytest tests/differential`."""
 
 from __future__ import annotations
 

@@ -51,6 +51,15 @@ run "tables" {
   }
 }
 
+run "cache" {
+  assert {
+    condition = toset(jsondecode(aws_iam_policy.cache.policy).Statement[0].Action) == toset(formatlist("dynamodb:%s", [
+      "BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Scan", "UpdateItem"
+    ]))
+    error_message = "The cache's policy has the rights that processor/cache/README.md names, and no other."
+  }
+}
+
 run "functions" {
   assert {
     condition     = toset(keys(module.function)) == toset([for path in fileset("../../apex/functions", "*/function.json") : dirname(path)])
