@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from processor.decode import NO_KEYS, readings
-from processor.decode.formats import BETTER, SUPERSEDED, sample_of
+from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
 from processor.decode.gateways import ALL, Advertisement, Known
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing, SettingsError, StoreError
@@ -55,6 +55,12 @@ class Directory(Protocol):
 
     def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
+
+    def heard(self, address: str) -> str | None:
+        """Return what the device once said of its model."""
+
+    def learn(self, models: Mapping[str, str]) -> None:
+        """Remember what devices say of their models."""
 
 
 class Rules(NamedTuple):
@@ -104,6 +110,10 @@ class Batch:
         self.duplicates = 0
         self.failed: Counter[int] = Counter()
         """How many advertisements failed, by their record's place in the batch."""
+        self.models: dict[str, str] = {}
+        """What is known of the sensors' models, by address: from this batch, and from the registry."""
+        self.learned: dict[str, str] = {}
+        """What this batch itself said of them."""
         self.error = ""
         """Why the first of them failed before anything was written."""
 
@@ -137,8 +147,13 @@ class Batch:
                 advertisements = heard(a2b_base64(kinesis["data"]), arrived, self.rules.known)
                 self.received += len(advertisements)
                 self._prepare(advertisements)
-                for index, advertisement in enumerate(advertisements):
-                    self._advertisement(advertisement, (place, index), arrived, found)
+                unknown = [
+                    (advertisement, (place, index))
+                    for index, advertisement in enumerate(advertisements)
+                    if not self._advertisement(advertisement, (place, index), arrived, found)
+                ]
+                if unknown:
+                    self._unknown(unknown, arrived, found)
             except DecodeError as error:
                 self.received += 1
                 self._reject(place, None, error.reason, str(error))
@@ -151,9 +166,17 @@ class Batch:
                     self._ignore("superseded")
                 else:
                     self._group(reading, source, arrived)
+        if self.learned and self.rules.devices is not None:
+            with suppress(StoreError):  # they say it again
+                self.rules.devices.learn(self.learned)
 
     def _prepare(self, advertisements: Iterable[Advertisement | Reading | DecodeError]) -> None:
-        """Ask for all of a record's devices at once, where each must be registered."""
+        """Learn what sensors say of their models, and ask for all devices at once where each must be registered."""
+        for each in advertisements:
+            if isinstance(each, Advertisement) and each.address is not None:
+                model = model_of(each.data)
+                if model is not None:
+                    self.models[each.address] = self.learned[each.address] = model
         if self.rules.registered_only and self.rules.devices is not None:
             names = {str(each[0]) for each in advertisements if isinstance(each, tuple) and each[0] is not None}
             with suppress(StoreError):  # each is asked for again, and fails by itself
@@ -165,32 +188,35 @@ class Batch:
         source: Source,
         arrived: int,
         found: list[tuple[Reading, Source]],
-    ) -> None:
-        """Decode one advertisement (a Reading already is) into `found`, or count what else becomes of it."""
+    ) -> bool:
+        """Decode one advertisement (a Reading already is) into `found`, or count what else becomes of it.
+
+        Return False, and count nothing, where its format is not known.
+        """
         if isinstance(advertisement, DecodeError):
             self._reject(*source, advertisement.reason, str(advertisement))
-            return
+            return True
         at = advertisement.at or 0
         try:
             decoded = self._readings(advertisement)
+            if not decoded:
+                return False
             if self.rules.registered_only and not all(self._registered(reading.device) for reading in decoded):
                 self._ignore("unregistered")
-                return
+                return True
         except KeyMissing as error:
             self._keyless(str(advertisement[0]), source, error)
-            return
+            return True
         except DecodeError as error:
             self._reject(*source, error.reason, str(error))
-            return
+            return True
         except StoreError as error:  # the registry or a key cannot be had now: the record comes again
             self._fail(source, error)
-            return
+            return True
         kept = [reading for reading in decoded if len(reading.values) > 1 or measures(reading)]
         if not kept:
-            self._ignore("no_value" if decoded else "unknown_format")
-            if len(self.samples) < self.rules.samples:
-                self.samples.append(_sample(advertisement))
-            return
+            self._ignore("no_value", advertisement)
+            return True
         earliest, latest = self.rules.limits.allowed(arrived)
         if not earliest <= at <= latest:
             self._reject(
@@ -198,15 +224,43 @@ class Batch:
                 "timestamp",
                 f"measured at {at} ms, not in {earliest} … {latest}: is the gateway's clock right?",
             )
-            return
+            return True
         self.received += len(kept) - 1  # an advertisement with two readings has two outcomes
         found += [(reading, source) for reading in kept]
+        return True
+
+    def _unknown(
+        self,
+        unknown: list[tuple[Advertisement | Reading | DecodeError, Source]],
+        arrived: int,
+        found: list[tuple[Reading, Source]],
+    ) -> None:
+        """Try once more what was not known, with the models that the registry remembers; ignore what still is not."""
+        devices = self.rules.devices
+        names = {str(each[0]) for each, _ in unknown if isinstance(each, Advertisement) and each[0] is not None}
+        if devices is not None:
+            with suppress(StoreError):  # each is asked for again, and fails by itself
+                devices.load(names - self.models.keys())
+        for advertisement, source in unknown:
+            address = advertisement[0] if isinstance(advertisement, Advertisement) else None
+            if devices is not None and address is not None and address not in self.models:
+                try:
+                    model = devices.heard(address)
+                except StoreError as error:
+                    self._fail(source, error)
+                    continue
+                if model is not None:
+                    self.models[address] = model
+                    if self._advertisement(advertisement, source, arrived, found):
+                        continue
+            self._ignore("unknown_format", advertisement)
 
     def _readings(self, advertisement: Advertisement | Reading) -> list[Reading]:
         if isinstance(advertisement, Reading):
             return [advertisement]
         address, rssi, at, data, gateway = advertisement
-        return readings(data, address, at, self.rules.keys, gateway, rssi)
+        model = self.models.get(address) if self.models and address is not None else None
+        return readings(data, address, at, self.rules.keys, gateway, rssi, model)
 
     def _group(self, reading: Reading, source: Source, arrived: int) -> None:
         """Add a reading to its device's and slot's group: the first copy of a cell stays."""
@@ -277,8 +331,10 @@ class Batch:
     def _reject(self, place: int, index: int | None, reason: str, message: str) -> None:
         self.rejections.setdefault(place, []).append(Rejection(index, reason, message))
 
-    def _ignore(self, kind: str) -> None:
+    def _ignore(self, kind: str, advertisement: Any = None) -> None:
         self.ignored[kind] += 1
+        if advertisement is not None and len(self.samples) < self.rules.samples:
+            self.samples.append(_sample(advertisement))
 
 
 def _sample(advertisement: Advertisement | Reading) -> str:

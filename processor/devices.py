@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from processor.errors import SettingsError, TransientError
@@ -121,6 +122,15 @@ class Devices(Mapping[str, bytes]):
         """Return the local name or model that the device once said."""
         device = self._find(address).device
         return None if device is None else device.heard
+
+    def learn(self, models: Mapping[str, str]) -> None:
+        """Write down what devices say of their models, where the registry does not know it yet."""
+        self.load(models)
+        for address, model in models.items():
+            device = self._find(address).device or Device(address)
+            if device.heard != model:
+                self._registry.put(Device(address, heard=model))
+                self._keep(address, replace(device, heard=model), self._clock())
 
     def __getitem__(self, address: str) -> bytes:
         fixed = self._fixed.get(address)

@@ -21,7 +21,7 @@ locals {
       [
         { sid = "ReadStream", actions = formatlist("kinesis:%s", local.read_stream), resources = [aws_kinesis_stream.records.arn] },
         { sid = "WriteReadings", actions = ["dynamodb:UpdateItem"], resources = [module.table["readings"].arn] },
-        { sid = "KnowDevices", actions = ["dynamodb:BatchGetItem"], resources = [module.table["devices"].arn] },
+        { sid = "KnowDevices", actions = ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], resources = [module.table["devices"].arn] },
         { sid = "Quarantine", actions = ["s3:PutObject"], resources = ["${local.bucket_arn}/quarantine/*"] },
         {
           sid       = "BindkeysInSecrets"

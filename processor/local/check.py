@@ -13,8 +13,8 @@ from typing import Any
 
 from processor.batch import Limits
 from processor.decode import NO_KEYS, readings
-from processor.decode.formats import BETTER, SUPERSEDED, sample_of
-from processor.decode.gateways import ALL, Known
+from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
+from processor.decode.gateways import ALL, Advertisement, Known
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import COUNTERS, Reading
@@ -40,6 +40,12 @@ class Expected:
     rejected: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
     """(shard, sequence number, index) of everything that belongs in quarantine."""
     ignored: Counter[str] = field(default_factory=Counter)
+    unknown: list[Advertisement] = field(default_factory=list)
+    """Advertisements that their record alone does not explain."""
+    models: dict[str, str] = field(default_factory=dict)
+    """What sensors said of their models anywhere in the stream."""
+    optional: dict[Cell, list[Reading]] = field(default_factory=dict)
+    """Cells that are there only if the sensor's model was known by then, from another record."""
     single_units: float = 0
     """Write units that one item per received reading would have cost."""
 
@@ -62,7 +68,18 @@ class Expected:
                     found.ignored["superseded"] += 1
                 else:
                     found._reading(reading)
+        found._settle_unknown(keys)
         return found
+
+    def _settle_unknown(self, keys: Mapping[str, bytes]) -> None:
+        """Tell what another record's model explains from what nothing does."""
+        for one in self.unknown:
+            model = self.models.get(one.address or "")
+            found = [] if model is None else readings(one.data, one.address, one.at, keys, one.gateway, one.rssi, model)
+            for reading in found:
+                self.optional.setdefault(_cell(reading), []).append(reading)
+            if not found:
+                self.ignored["unknown_format"] += 1
 
     def _record(
         self, record: Mapping[str, Any], limits: Limits, keys: Mapping[str, bytes], known: Known
@@ -78,6 +95,14 @@ class Expected:
             self.rejected[*place, None] += 1
             return decoded
         self.advertisements += len(every)
+        models = {
+            each.address: model
+            for each in every
+            if isinstance(each, Advertisement)
+            and each.address is not None
+            and (model := model_of(each.data)) is not None
+        }
+        self.models |= models
         for index, one in enumerate(every):
             try:
                 if isinstance(one, DecodeError):
@@ -85,10 +110,14 @@ class Expected:
                 if isinstance(one, Reading):
                     found = [one]
                 else:
-                    found = readings(one.data, one.address, one.at, keys, one.gateway, one.rssi)
+                    model = models.get(one.address or "")
+                    found = readings(one.data, one.address, one.at, keys, one.gateway, one.rssi, model)
+                if not found and isinstance(one, Advertisement):
+                    self.unknown.append(one)
+                    continue
                 kept = [reading for reading in found if not COUNTERS.issuperset(reading.values)]
                 if not kept:
-                    self.ignored["no_value" if found else "unknown_format"] += 1
+                    self.ignored["no_value"] += 1
                 elif earliest <= (one.at or 0) <= latest:
                     self.advertisements += len(kept) - 1
                     decoded += kept
@@ -101,13 +130,16 @@ class Expected:
         return decoded
 
     def _reading(self, reading: Reading) -> None:
-        at = reading.at or 0
-        start = slot_of(at)
-        cell = (reading.device, start, cell_name(reading, at - start * 1000))
-        copies = self.cells.setdefault(cell, [])
+        copies = self.cells.setdefault(_cell(reading), [])
         self.copies += bool(copies)
         copies.append(reading)
         self.single_units += write_units(0, item_size(_single_item(reading)))
+
+
+def _cell(reading: Reading) -> Cell:
+    at = reading.at or 0
+    start = slot_of(at)
+    return reading.device, start, cell_name(reading, at - start * 1000)
 
 
 def _single_item(reading: Reading) -> dict[str, AttributeValue]:
@@ -205,7 +237,7 @@ def compare(
             verdict.found += 1
             cell = (stored.device, stored.start, name)
             found.setdefault(stored.device, []).append(reading)
-            copies = left.pop(cell, None)
+            copies = left.pop(cell, None) or expected.optional.get(cell)
             if copies is None:
                 verdict.foreign.append(cell)
             elif not any(_same(copy, reading) for copy in copies):

@@ -223,3 +223,26 @@ def test_query_calibrates_unless_asked_not_to(aws):
         ]
         assert found == [20.0, 20.5]
         assert "AA:00:00:00:00:04" in run("devices")
+
+
+def test_a_model_said_in_one_record_decodes_what_comes_in_another_and_outlives_the_environment(aws):
+    """SwitchBot says its model only in the scan response; the values come in the manufacturer data."""
+    said = service_data(0xFD3D, bytes.fromhex("5400e4"))  # a Meter: its model and battery, no values
+    values = manufacturer_data(0x0969, bytes.fromhex("d7c17d5deb43de03069835"))
+    device = "AA:BB:CC:DD:EE:0F"
+    with System(aws=aws) as system:
+
+        def post(data, seconds):
+            now = round(time.time() * 1000) - seconds * 1000
+            entry = {"address": device, "timestamp": now, "data": data.hex()}
+            system.send([orjson.dumps({"payloads": [entry], "timestamp": now, "imsi": "29505"})])
+            system.drain(60)
+
+        post(values, 50)
+        assert system.totals.ignored == {"unknown_format": 1}
+        post(said, 40)
+        system.function.kill()  # another environment, with nothing in memory
+        post(values, 30)
+        found = system.reader.latest(device, 9)
+        assert any("temperature" in reading.values for reading in found), found
+        assert system.check().passed, system.check().differences()
