@@ -35,7 +35,7 @@ CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 @click.command()
 @click.option("--devices", type=click.IntRange(1, 65_000), default=100, show_default=True, help="Simulated sensors.")
-@click.option("--gateways", type=click.IntRange(1, 1000), default=5, show_default=True, help="Simulated gateways.")
+@click.option("--gateways", type=click.IntRange(1, 1000), default=9, show_default=True, help="Simulated gateways.")
 @click.option("--shards", type=click.IntRange(1, 50), default=2, show_default=True, help="Shards of the stream.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="How long the fleet sends. Default: 20.")
 @click.option("--readings", type=click.IntRange(1), help="Stop after so many measurements, or lines of --input.")

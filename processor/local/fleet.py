@@ -16,25 +16,17 @@ from typing import NamedTuple
 
 import orjson
 
-from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.envelope import seal
-from processor.decode.formats import bthome, eddystone, ibeacon, ruuvi
-from processor.decode.gateways import Advertisement, binary, cassia, ingics, minew, moko, plain
-from processor.decode.gateways import ruuvi as ruuvi_gateway
-from processor.reading import Reading, Value, address_of
+from processor.local.gateways import Gateway, Heard
+from processor.local.sensors import COUNTING, IGNORED, MIX, READINGS, Sensor
+from processor.reading import Reading, Value
 
-FLAGS = structure(0x01, b"\x06")
 POST_MS = 10_000
 """How often a gateway sends what it heard."""
-POST_ADVERTISEMENTS = 500
-"""How many advertisements it sends at once, at most."""
 MARGIN_MS = 2_000
 """Gateways count in whole seconds, twice: a stored time may be so far from the true one."""
-MARGIN_VALUE = 0.02
+MARGIN_VALUE = 0.06
 """Formats round: a stored temperature may be so far from the true one, in °C."""
-
-Maker = Callable[["Sensor"], list[bytes]]
-"""Makes the advertisements of one measurement: nearly always one."""
 
 
 class Sent(NamedTuple):
@@ -58,223 +50,8 @@ class Truth:
     families: Counter[str] = field(default_factory=Counter)
 
 
-class Sensor:
-    """A simulated sensor: an address, a model, values that drift."""
-
-    def __init__(self, number: int, seed: int, model: str) -> None:
-        self.random = random.Random(f"{seed}.sensor.{number}")  # noqa: S311 - a simulation
-        self.model = model
-        self.address = address_of(b"\xc0" + number.to_bytes(2, "big") + self.random.randbytes(3))
-        self.key = self.random.randbytes(16)
-        self.temperature = self.random.uniform(-10, 30)
-        self.humidity = self.random.uniform(30, 70)
-        self.pressure = self.random.uniform(98_000, 103_000)
-        self.battery = self.random.uniform(2.6, 3.1)
-        self.count = self.random.randrange(60_000)
-
-    def drift(self) -> None:
-        """Take the next measurement."""
-        self.count += 1
-        self.temperature = min(60.0, max(-40.0, self.temperature + self.random.gauss(0, 0.05)))
-        self.humidity = min(100.0, max(0.0, self.humidity + self.random.gauss(0, 0.2)))
-        self.pressure = min(110_000.0, max(90_000.0, self.pressure + self.random.gauss(0, 5)))
-        self.battery = max(1.7, self.battery - 1e-6)
-
-    def advertisements(self) -> list[bytes]:
-        """Return what the sensor sends for the measurement it took last."""
-        return MODELS[self.model](self)
-
-    @property
-    def mark(self) -> Value:
-        """The value of this measurement that the fleet remembers."""
-        return self.count % 65536 if self.model == "ibeacon" else self.temperature
-
-    @property
-    def air(self) -> dict[str, Value]:
-        """The values that every environmental sensor has."""
-        return {
-            "temperature": round(self.temperature, 3),
-            "humidity": round(self.humidity, 3),
-            "pressure": round(self.pressure),
-        }
-
-
 def _alike(one: tuple[int, Value], other: tuple[int, Value]) -> bool:
     return abs(one[0] - other[0]) <= MARGIN_MS and abs(float(one[1]) - float(other[1])) <= MARGIN_VALUE
-
-
-def _ruuvi(data: bytes) -> bytes:
-    return FLAGS + manufacturer_data(ruuvi.COMPANY, data)
-
-
-def _rawv2(sensor: Sensor) -> list[bytes]:
-    values: dict[str, Value] = sensor.air | {
-        "acceleration_x": 0.004,
-        "acceleration_y": -0.004,
-        "acceleration_z": 1.0,
-        "battery_voltage": round(sensor.battery, 3),
-        "tx_power": 4,
-        "movement_counter": sensor.count // 100 % 255,
-        "sequence": sensor.count % 65535,
-    }
-    return [_ruuvi(ruuvi.RAWV2.encode(values, address=sensor.address))]
-
-
-def _rawv1(sensor: Sensor) -> list[bytes]:
-    values: dict[str, Value] = sensor.air | {"acceleration_z": 1.0, "battery_voltage": round(sensor.battery, 3)}
-    return [_ruuvi(ruuvi.RAWV1.encode(values))]
-
-
-def _ruuvi_air(sensor: Sensor) -> list[bytes]:
-    """Send format E1, and every other time format 6 beside it, as a Ruuvi Air does for receivers of Bluetooth 4."""
-    values: dict[str, Value] = sensor.air | {
-        "pm1_0": 3.1,
-        "pm2_5": 4.2,
-        "pm4_0": 4.9,
-        "pm10": 5.3,
-        "co2": 600 + sensor.count % 400,
-        "voc_index": 100,
-        "nox_index": 2,
-        "illuminance": 120.5,
-        "sequence": sensor.count,
-    }
-    sent = [_ruuvi(ruuvi.E1.encode(values, address=sensor.address))]
-    if sensor.count % 2:
-        sent.append(_ruuvi(ruuvi.DF6.encode(values | {"sequence": sensor.count % 256})))
-    return sent
-
-
-def _bthome_values(sensor: Sensor) -> dict[str, Value]:
-    return {
-        "packet_id": sensor.count % 256,
-        "battery": 90,
-        "temperature": round(sensor.temperature, 2),
-        "humidity": round(sensor.humidity, 2),
-    }
-
-
-def _bthome(sensor: Sensor) -> list[bytes]:
-    return [FLAGS + service_data(bthome.UUID, bthome.encode(_bthome_values(sensor)))]
-
-
-def _bthome_encrypted(sensor: Sensor) -> list[bytes]:
-    data = bthome.encode(_bthome_values(sensor), key=sensor.key, address=sensor.address, counter=sensor.count)
-    return [FLAGS + service_data(bthome.UUID, data)]
-
-
-def _ibeacon(sensor: Sensor) -> list[bytes]:
-    values: dict[str, Value] = {
-        "uuid": "e2c56db5-dffb-48d2-b060-d0f5a71096e0",
-        "major": 1,
-        "minor": sensor.count % 65536,
-        "tx_power": -59,
-    }
-    return [FLAGS + manufacturer_data(ibeacon.COMPANY, ibeacon.IBEACON.encode(values))]
-
-
-def _eddystone(sensor: Sensor) -> list[bytes]:
-    values: dict[str, Value] = {
-        "battery_voltage": round(sensor.battery, 3),
-        "temperature": round(sensor.temperature * 256) / 256,
-        "advertisement_count": sensor.count,
-        "uptime_s": sensor.count * 10,
-    }
-    return [FLAGS + service_data(eddystone.UUID, eddystone.TLM.encode(values))]
-
-
-def _neighbour(sensor: Sensor) -> list[bytes]:
-    """Send something that nobody here knows: a gateway hears the neighbours too."""
-    return [FLAGS + manufacturer_data(0xFFFF, sensor.random.randbytes(8))]
-
-
-def _broken_sensor(sensor: Sensor) -> list[bytes]:
-    """Send Ruuvi's format 5 with every value "not available"."""
-    return [_ruuvi(ruuvi.RAWV2.encode({"sequence": sensor.count % 65535}, address=sensor.address))]
-
-
-MODELS: dict[str, Maker] = {
-    "ruuvi.5": _rawv2,
-    "ruuvi.3": _rawv1,
-    "ruuvi.e1": _ruuvi_air,
-    "bthome": _bthome,
-    "bthome.encrypted": _bthome_encrypted,
-    "ibeacon": _ibeacon,
-    "eddystone.tlm": _eddystone,
-    "neighbour": _neighbour,
-    "broken": _broken_sensor,
-}
-
-MIX = ("ruuvi.5", "bthome", "ruuvi.5", "ruuvi.e1", "ruuvi.5", "bthome.encrypted", "ruuvi.3", "ruuvi.5", "eddystone.tlm",
-       "ruuvi.5", "bthome", "ruuvi.5", "ibeacon", "ruuvi.5", "ruuvi.e1", "neighbour", "ruuvi.5", "bthome.encrypted",
-       "ruuvi.5", "broken")  # fmt: skip
-"""The models, one sensor after the other, round and round."""
-
-IGNORED = {"neighbour", "broken"}
-COUNTING = set(MODELS) - IGNORED - {"ruuvi.3", "ibeacon"}
-"""The models that count their measurements, so that every copy of one is known for a copy."""
-
-
-@dataclass
-class Heard:
-    """One advertisement in a gateway's memory: which measurement it is of, and when, by the gateway's own clock."""
-
-    sensor: Sensor
-    number: int
-    data: bytes
-    rssi: int
-    at: int
-    true_at: int
-    value: Value
-
-
-class Gateway:
-    """A simulated gateway: a family, a clock of its own, and what it heard since its last post."""
-
-    FAMILIES = (
-        *("ruuvi.http", "binary", "plain", "ruuvi.mqtt", "plain.list"),
-        *("minew.json", "moko", "cassia.mqtt", "ingics"),
-    )
-    BELIEVED = frozenset(("plain.list", "minew.json", "moko", "cassia.mqtt", "ingics"))
-    """Families whose own time is believed: their clocks are right."""
-    BINARY = frozenset(("binary", "ingics"))
-    """Families that do not send JSON."""
-
-    def __init__(self, number: int, seed: int) -> None:
-        self.random = random.Random(f"{seed}.gateway.{number}")  # noqa: S311 - a simulation
-        self.family = self.FAMILIES[number % len(self.FAMILIES)]
-        self.address = address_of(b"\xd0" + number.to_bytes(2, "big") + self.random.randbytes(3))
-        self.imsi = f"29505000{number:07d}"
-        self.clock = 0 if self.family in self.BELIEVED else self.random.randrange(-20_000, 20_000)
-        self.heard: list[Heard] = []
-
-    def post(self, now: int) -> tuple[list[bytes], list[Heard]]:
-        """Return the payloads sent at `now` (true time, ms since 1970), and which advertisements they hold."""
-        sent_at = now + self.clock
-        heard, self.heard = self.heard, []
-        if self.family == "ruuvi.http":  # keeps only the latest of each sensor
-            heard = list({each.sensor.address: each for each in heard}.values())
-        ads = [Advertisement(each.sensor.address, each.rssi, each.at, each.data) for each in heard]
-        if self.family == "ruuvi.mqtt":
-            return [ruuvi_gateway.encode_message(ad, self.address, sent_at) for ad in ads], heard
-        posts = (ads[first : first + POST_ADVERTISEMENTS] for first in range(0, len(ads), POST_ADVERTISEMENTS))
-        return [self._encode(post, sent_at) for post in posts], heard
-
-    def _encode(self, ads: list[Advertisement], sent_at: int) -> bytes:
-        if self.family == "ruuvi.http":
-            return ruuvi_gateway.encode_post(ads, self.address, sent_at)
-        if self.family == "binary":
-            return binary.encode(ads, sent_at)
-        if self.family == "plain":
-            return plain.encode(ads, gateway=self.address, sent_at=sent_at)
-        if self.family == "minew.json":
-            return minew.encode_post(ads, self.address, sent_at)
-        if self.family == "moko":
-            return moko.encode(ads, self.address)
-        if self.family == "cassia.mqtt":
-            return cassia.encode_message(ads, self.address, sent_at)
-        if self.family == "ingics":
-            return ingics.encode(ads, self.address)
-        return plain.encode(ads)
 
 
 class Fleet:
@@ -300,7 +77,7 @@ class Fleet:
     @property
     def keys(self) -> dict[str, bytes]:
         """The bindkeys of the sensors that encrypt, by address."""
-        return {sensor.address: sensor.key for sensor in self.sensors if sensor.model == "bthome.encrypted"}
+        return {sensor.address: sensor.key for sensor in self.sensors if sensor.encrypts}
 
     def records(self, *, duration_ms: int | None = None, measurements: int | None = None) -> Iterator[Sent]:
         """Yield what the gateways send until so much time has passed or so many measurements were taken.
@@ -340,7 +117,8 @@ class Fleet:
         found = []
         for device in sorted(measured.keys() | stored.keys()):
             quantity = "minor" if models.get(device) == "ibeacon" else "temperature"
-            there = [(reading.at or 0, reading.values[quantity]) for reading in stored.get(device, ())]
+            readings = (reading for reading in stored.get(device, ()) if quantity in reading.values)
+            there = [(reading.at or 0, reading.values[quantity]) for reading in readings]
             true = measured.get(device, [])
             lost = sum(not any(_alike(one, other) for other in there) for one in true)
             foreign = sum(not any(_alike(one, other) for other in true) for one in there)
@@ -370,7 +148,7 @@ class Fleet:
         payloads, heard = gateway.post(now)
         truth = self.truth
         for each in heard:
-            truth.advertisements += 1
+            truth.advertisements += READINGS.get(each.sensor.model, 1)
             if each.sensor.model in IGNORED:
                 truth.ignored += 1
             else:
