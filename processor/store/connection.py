@@ -71,6 +71,22 @@ class Connection:
         with suppress(OSError):
             self._sock.close()
 
+    def fileno(self) -> int:
+        """Return the socket's number, to wait for it together with others."""
+        return self._sock.fileno()
+
+    def send(self, request: bytes, limit: float) -> None:
+        """Send a request, whose answer `receive` returns. Raises OSError."""
+        self.reusable = False
+        self._pace(limit)
+        self._sock.sendall(request)
+
+    def receive(self, limit: float) -> Answer:
+        """Return the answer to what was sent. Raises OSError."""
+        self._used = True
+        self._rest = self._receive(limit)
+        return self._answer(limit)
+
     def exchange(self, request: bytes, limit: float) -> Answer:
         """Send a request and return its answer, or raise an OSError: StaleConnectionError where a fresh one may do."""
         self.reusable = False
@@ -211,7 +227,7 @@ class Pool:
         limit = time.monotonic() + self._timeout
         if deadline is not None and deadline < limit:
             limit = deadline
-        kept = self._kept()
+        kept = self.take()
         if kept is not None:
             try:
                 return self._use(kept, request, limit)
@@ -226,7 +242,8 @@ class Pool:
             while True:
                 self._idle.pop().close()
 
-    def _kept(self) -> Connection | None:
+    def take(self) -> Connection | None:
+        """Return a kept connection, which `give` takes back; None where there is none."""
         with suppress(IndexError):
             while True:
                 connection = self._idle.pop()
@@ -241,6 +258,11 @@ class Pool:
         except BaseException:
             connection.close()
             raise
+        self.give(connection)
+        return answer
+
+    def give(self, connection: Connection) -> None:
+        """Keep a connection, or close it where it cannot be used again."""
         if connection.reusable and len(self._idle) < self._size:
             connection.kept_at = self._clock()
             self._idle.append(connection)
@@ -248,7 +270,6 @@ class Pool:
                 self.close()
         else:
             connection.close()
-        return answer
 
     def _tls(self) -> ssl.SSLContext:
         """Return the one context that all connections share: reading the trusted certificates takes 20 ms."""

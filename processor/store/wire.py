@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -25,6 +25,7 @@ from processor.store.connection import Answer, Pool
 from processor.store.credentials import Chain, Credentials
 from processor.store.endpoint import Endpoint
 from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, EXPIRED, SKEWED, failure
+from processor.store.many import Job, exchange_many
 from processor.store.retries import Retries
 from processor.store.signature import CONTENT_TYPE, Signer
 
@@ -85,6 +86,7 @@ class Wire:
         self._refresh = refresh
         self._retries = retries or Retries()
         self._clock = clock
+        self._timeout = timeout
         self._skew = 0.0
 
     def call(self, operation: str, body: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
@@ -94,6 +96,33 @@ class Wire:
         except TypeError as error:  # a number too long, half a surrogate pair, a type that JSON has not
             raise InvalidWrite("SerializationException", f"{operation}: the request is no JSON: {error}") from error
         return self._retries.run(lambda: self._attempt(operation, payload, deadline), deadline)
+
+    def call_many(
+        self, operation: str, jobs: Iterable[Job], body: Callable[[Job], Mapping[str, Any]], *, deadline: float
+    ) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+        """Send each job's request once, from this thread, and yield the job with its answer as that comes.
+
+        None where it was not sent, was refused or no answer came: `call` is to be asked then, which repeats and
+        explains. `body` makes a job's request; it is called for those that are sent.
+        """
+
+        def request(job: Job) -> bytes | None:
+            try:
+                payload, credentials = orjson.dumps(body(job)), self._credentials()
+            except (TypeError, StoreError):
+                return None
+            return self._request(operation, payload, credentials, self._clock() + self._skew)
+
+        for job, answer in exchange_many(self._pool, jobs, request, timeout=self._timeout, deadline=deadline):
+            yield job, None if answer is None else self._good(operation, answer)
+
+    def _good(self, operation: str, answer: Answer) -> dict[str, Any] | None:
+        if answer.status != 200 or not _whole(answer):
+            return None
+        try:
+            return self._parsed(operation, answer)
+        except StoreError:
+            return None
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -118,6 +147,18 @@ class Wire:
         self, operation: str, payload: bytes, credentials: Credentials, now: float, deadline: float | None
     ) -> Answer:
         """Sign and send, and return an answer whose checksum is right."""
+        try:
+            answer = self._pool.exchange(self._request(operation, payload, credentials, now), deadline)
+        except OSError as error:
+            raise self._fault(operation, error) from error
+        if not _whole(answer):
+            checksum = answer.headers[b"x-amz-crc32"]
+            message = f"the answer's {len(answer.body)} bytes do not have the CRC32 {checksum[:20].decode('latin-1')}"
+            raise self._failure(CHECKSUM, message, operation=operation)
+        return answer
+
+    def _request(self, operation: str, payload: bytes, credentials: Credentials, now: float) -> bytes:
+        """Return the signed request."""
         target = f"DynamoDB_20120810.{operation}"
         signature = self._signer.sign(target, payload, credentials, now)
         token = f"X-Amz-Security-Token: {credentials.token}\r\n" if credentials.token else ""
@@ -126,15 +167,7 @@ class Wire:
             f"Authorization: {signature.authorization}\r\nAccept-Encoding: identity\r\nUser-Agent: processor\r\n"
             f"Content-Length: {len(payload)}\r\n\r\n"
         )
-        try:
-            answer = self._pool.exchange(head.encode() + payload, deadline)
-        except OSError as error:
-            raise self._fault(operation, error) from error
-        checksum = answer.headers.get(b"x-amz-crc32")
-        if checksum is not None and checksum != b"%d" % crc32(answer.body):
-            message = f"the answer's {len(answer.body)} bytes do not have the CRC32 {checksum[:20].decode('latin-1')}"
-            raise self._failure(CHECKSUM, message, operation=operation)
-        return answer
+        return head.encode() + payload
 
     def _parsed(self, operation: str, answer: Answer) -> dict[str, Any]:
         try:
@@ -207,6 +240,12 @@ class Wire:
             return False
         self._skew = server - self._clock()
         return True
+
+
+def _whole(answer: Answer) -> bool:
+    """Tell whether the answer has the checksum that it says, if it says one."""
+    checksum = answer.headers.get(b"x-amz-crc32")
+    return checksum is None or checksum == b"%d" % crc32(answer.body)
 
 
 def connect(

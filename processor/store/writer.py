@@ -19,7 +19,7 @@ from processor.errors import InvalidWrite, StoreError
 from processor.reading import Reading
 from processor.store.tables import AttributeValue, cell_value
 from processor.store.units import item_size, write_units
-from processor.store.wire import Client
+from processor.store.wire import Client, Wire
 
 MAX_CLAUSES = 140
 """An expression takes 4 KB and 300 operators and functions; a clause costs up to 30 bytes and two of them."""
@@ -100,7 +100,9 @@ class Writer:
             outcome.written.append(written)
             parts.extend(_parts(group, written))
         run = _Run(self, outcome, parts, deadline)
-        running = [self._pool.submit(run.work) for _ in range(min(self._threads, len(parts)))]
+        if isinstance(self._client, Wire):
+            run.most(self._client)
+        running = [self._pool.submit(run.work) for _ in range(min(self._threads, len(run.parts)))]
         for future in running:
             future.result()
         return outcome
@@ -136,10 +138,11 @@ class Writer:
             "ReturnConsumedCapacity": "TOTAL",
         }
 
-    def units(self, request: dict[str, Any], answer: dict[str, Any]) -> float:
+    def units(self, part: _Part, answer: dict[str, Any]) -> float:
         """Return the write units of one answered call."""
         if not self._measure:
             return float(answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0))
+        request = self.request(part)
         before = answer.get("Attributes", {})
         values = request["ExpressionAttributeValues"]
         new = {name: values[":" + mark[1:]] for mark, name in request["ExpressionAttributeNames"].items()}
@@ -156,6 +159,17 @@ class _Run:
         self.deadline = deadline
         self.lock = threading.Lock()
 
+    def most(self, client: Wire) -> None:
+        """Write what goes well at once, from this thread; leave the rest to the others, which try again."""
+        rest: deque[_Part] = deque()
+        answers = client.call_many("UpdateItem", self.parts, self.writer.request, deadline=self.deadline)
+        for part, answer in answers:
+            if answer is None:
+                rest.append(part)
+            else:
+                self.settle(part, answer)
+        self.parts = rest
+
     def work(self) -> None:
         """Write parts until none is left: one thread's whole share, which is cheaper than a future for each part."""
         while True:
@@ -169,21 +183,24 @@ class _Run:
         if time.monotonic() >= self.deadline:
             self.fail(part, "the invocation's time is nearly up")
             return
-        request = self.writer.request(part)
         try:
-            answer = self.writer._client.call("UpdateItem", request, deadline=self.deadline)
+            answer = self.writer._client.call("UpdateItem", self.writer.request(part), deadline=self.deadline)
         except InvalidWrite as error:
             self.halve(part, error)
         except StoreError as error:
             self.fail(part, str(error))
         else:
-            there = answer.get("Attributes", ())
-            for cell in part.cells:
-                (part.written.duplicates if cell in there else part.written.stored).add(cell)
-            units = self.writer.units(request, answer)
-            with self.lock:
-                self.outcome.calls += 1
-                self.outcome.units += units
+            self.settle(part, answer)
+
+    def settle(self, part: _Part, answer: dict[str, Any]) -> None:
+        """Count what an answer says of a part's cells."""
+        there = answer.get("Attributes", ())
+        for cell in part.cells:
+            (part.written.duplicates if cell in there else part.written.stored).add(cell)
+        units = self.writer.units(part, answer)
+        with self.lock:
+            self.outcome.calls += 1
+            self.outcome.units += units
 
     def halve(self, part: _Part, error: InvalidWrite) -> None:
         """Find the cells that are to blame, so that the others are stored.

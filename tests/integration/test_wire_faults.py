@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from processor.errors import StoreError, TransientError
 from processor.store.boto import Boto
+from processor.store.connection import Connection
 from processor.store.credentials import Credentials
 from processor.store.retries import Retries
 from processor.store.wire import Wire, connect
@@ -621,3 +622,98 @@ def test_https_to_a_plain_server_says_so(play):
     with pytest.raises(TransientError, match=r"ConnectionError.*is the endpoint https"):
         update(client)
     assert (server.requests, server.connections, len(pauses)) == ([], 2, 1)
+
+
+def many(client, count, **options):
+    """Send `count` requests at once; returns the answers by job."""
+    jobs = [f"D{n}" for n in range(count)]
+    options = {"deadline": monotonic() + PATIENCE} | options
+    found = list(client.call_many("UpdateItem", jobs, lambda job: {"Key": {"device": {"S": job}}}, **options))
+    assert sorted(job for job, _ in found) == sorted(jobs)  # each exactly once
+    return dict(found)
+
+
+def warm(client, connections):
+    """Have the client keep so many connections."""
+    pool = client._pool
+    for connection in [Connection(pool._endpoint, pool._tls, monotonic() + PATIENCE) for _ in range(connections)]:
+        connection.reusable = True
+        pool.give(connection)
+
+
+@pytest.mark.parametrize("connections", [1, 3, 16])
+def test_many_requests_share_the_kept_connections_and_each_gets_its_own_answer(play, connections):
+    client, server, _ = play()
+    server.echo = True
+    warm(client, connections)
+    assert many(client, 40) == {f"D{n}": {"Key": {"device": {"S": f"D{n}"}}} for n in range(40)}
+    assert many(client, 40) == {f"D{n}": {"Key": {"device": {"S": f"D{n}"}}} for n in range(40)}
+    assert (len(server.requests), server.connections) == (80, connections)
+
+
+def test_many_requests_over_tls(play, serving, certificate):
+    trusting = ssl.create_default_context(cafile=certificate)
+    client, server, _ = play(tls=serving, scheme="https", context=trusting)
+    server.echo = True
+    warm(client, 4)
+    assert many(client, 20) == {f"D{n}": {"Key": {"device": {"S": f"D{n}"}}} for n in range(20)}
+    assert server.connections == 4
+
+
+def test_without_a_kept_connection_many_requests_are_all_left_and_none_is_sent(play):
+    client, server, _ = play()
+    assert many(client, 3) == {"D0": None, "D1": None, "D2": None}
+    assert server.connections == 0
+
+
+def test_after_the_deadline_many_requests_are_all_left_and_none_is_sent(play):
+    client, server, _ = play()
+    warm(client, 2)
+    assert set(many(client, 5, deadline=monotonic()).values()) == {None}
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        THROTTLED,
+        refusal("InternalServerError", "500 Internal Server Error"),
+        close,
+        then_close(reply(b'{"Attributes":{}}')[:-5]),
+        reply().replace(b"x-amz-crc32: ", b"x-amz-crc32: 1"),
+        reply(b"[]"),
+    ],
+    ids=["throttled", "500", "closed", "cut", "crc", "no-object"],
+)
+def test_a_request_among_many_that_fails_is_left_and_the_others_are_answered(play, fault):
+    client, _, _ = play(OK, OK, fault, *[OK] * 9)
+    warm(client, 3)
+    found = list(many(client, 10).values())
+    assert found.count(None) == 1
+    assert found.count({}) == 9
+    assert update(client) == {}
+
+
+def test_a_kept_connection_that_was_closed_leaves_its_request_and_no_connection_behind(play):
+    client, server, _ = play(then_close(OK), OK, OK)
+    assert update(client) == {}
+    assert server.ended.acquire(timeout=PATIENCE)
+    assert many(client, 2) == {"D0": None, "D1": None}
+    assert update(client) == {}
+    assert many(client, 1) == {"D0": {}}
+
+
+def test_an_answer_that_never_comes_leaves_its_request_at_the_timeout(play):
+    silent = threading.Event()
+    client, _, _ = play(lambda connection: silent.wait(PATIENCE) and False, OK, timeout=0.3)
+    warm(client, 1)
+    assert many(client, 2) == {"D0": None, "D1": None}
+    silent.set()
+
+
+def test_a_body_that_is_no_json_is_left_and_the_others_are_sent(play):
+    client, server, _ = play()
+    server.echo = True
+    warm(client, 1)
+    found = dict(client.call_many("UpdateItem", [1 << 70, 2], lambda job: {"n": job}, deadline=monotonic() + PATIENCE))
+    assert found == {1 << 70: None, 2: {"n": 2}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import count as count_up
 from types import SimpleNamespace
 
 import orjson
@@ -43,6 +44,10 @@ def listed(*data, at=NOW, device=DEVICE, **changes):
     return funnel(entries, max(at, NOW))
 
 
+SERVICES = count_up()
+"""Each handler logs under a name of its own: Powertools keeps a logger's stream."""
+
+
 class MemoryBucket:
     """S3 as far as quarantine needs it."""
 
@@ -74,7 +79,7 @@ class Handler:
         self.output = io.StringIO()
         self.quarantine = Quarantine("bucket", lambda: self.bucket)
         self.writer = Writer(table, "processor-readings", threads=2)
-        telemetry = Telemetry(f"test-{id(self)}", stream=self.output)
+        telemetry = Telemetry(f"test-{next(SERVICES)}", stream=self.output)
         self.ingest = Ingest(self.writer, self.quarantine, telemetry, Rules(limits, **options))
 
     def lines(self):
