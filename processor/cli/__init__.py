@@ -10,6 +10,7 @@ from processor.cli.cache import cache
 from processor.cli.decode import decode
 from processor.cli.deploy import apex_files, deploy, package
 from processor.cli.devices import devices
+from processor.cli.formats import formats
 from processor.cli.read import quarantine, query
 from processor.cli.run import run
 from processor.errors import ProcessorError
@@ -39,5 +40,5 @@ def main() -> None:
     """Stream processor for BLE sensor data: SORACOM Funnel → Kinesis → Lambda → DynamoDB."""
 
 
-for command in (run, query, devices, quarantine, decode, deploy, package, apex_files, cache):
+for command in (run, query, devices, quarantine, decode, formats, deploy, package, apex_files, cache):
     main.add_command(command)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from processor.cli import main
 from processor.cli.show import _csv
 from processor.cli.times import When, iso
+from processor.decode.formats import FORMATS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RAWV2 = "0201061BFF99040512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F"
@@ -44,6 +45,15 @@ def test_decode_gives_ruuvis_vectors_from_bare_manufacturer_data(vector):
     mac = vector["values"].pop("mac", None)
     assert found["values"] == vector["values"]
     assert mac is None or found["address"] == mac
+
+
+def test_every_format_is_listed_with_its_quantities_and_its_source():
+    rows = {row["format"]: row for row in objects(run("formats", "--format", "json"))}
+    assert set(rows) == {table.name for table in FORMATS}
+    assert "temperature 0.005" in rows["ruuvi.5"]["quantities"]
+    assert rows["ruuvi.5"]["counter"] == "sequence"
+    assert rows["bthome.2"]["key"] == "may be encrypted"
+    assert all(row["source"] for row in rows.values())
 
 
 def test_decode_takes_a_key_for_encrypted_service_data():

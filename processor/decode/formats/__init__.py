@@ -34,6 +34,30 @@ from processor.decode.formats import (
 from processor.reading import Reading
 
 
+class Table(Protocol):
+    """What every kind of format tells of itself."""
+
+    @property
+    def name(self) -> str:
+        """The format's name."""
+
+    @property
+    def source(self) -> str:
+        """Where its facts come from."""
+
+    @property
+    def resolutions(self) -> Mapping[str, str | None]:
+        """Its quantities, each with its step where it has one."""
+
+    @property
+    def counter(self) -> str | None:
+        """The quantity that counts its measurements, if one does."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it may be encrypted."""
+
+
 class Decoder(Protocol):
     """Decodes one payload, which comes without its company identifier or UUID, but see `BY_NAME`."""
 
@@ -99,7 +123,7 @@ BY_UUID: dict[bytes, Decoder] = {
 }
 """The same by a service UUID of 2 or 16 bytes, as advertised."""
 
-FORMATS = (
+FORMATS: tuple[Table, ...] = (
     *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,
     *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
     *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS,
