@@ -235,7 +235,10 @@ class Batch:
         arrived: int,
         found: list[tuple[Reading, Source]],
     ) -> None:
-        """Try once more what was not known, with the models that the registry remembers; ignore what still is not."""
+        """Try once more what was not known, with the models that the registry remembers; ignore what still is not.
+
+        So a replay may store what came before its sensor's model was known. It never changes what is stored.
+        """
         devices = self.rules.devices
         names = {str(each[0]) for each, _ in unknown if isinstance(each, Advertisement) and each[0] is not None}
         if devices is not None:

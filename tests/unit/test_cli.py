@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -115,8 +116,12 @@ def test_an_address_that_is_none_is_a_clear_error():
         ("2026-11-20", 1_795_132_800_000),
     ],
 )
-def test_times_are_iso_8601_in_utc_unless_they_say_otherwise(text, at):
-    assert When().convert(text, None, None) == at
+def test_times_are_iso_8601_in_utc_unless_they_say_otherwise(text, at, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert When().convert(text, None, None) == at
+    time.tzset()
 
 
 def test_offsets_count_from_now(monkeypatch):

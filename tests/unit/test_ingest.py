@@ -223,6 +223,34 @@ def test_an_encrypted_sensor_without_a_key_is_ignored_and_one_with_a_wrong_key_i
     assert run.blob["Reasons"] == {"key": 1}
 
 
+class Unreachable:
+    """A registry that cannot be asked, and says so for each device."""
+
+    def load(self, addresses):
+        raise TransientError("ThrottlingException", "slow down")
+
+    def registered(self, address):
+        raise TransientError("ThrottlingException", "slow down")
+
+    heard = registered
+
+
+@pytest.mark.parametrize(
+    ("data", "registered_only"),
+    [(rawv2(), True), (manufacturer_data(0xFFFF, b"?"), False),
+     (service_data(bthome.UUID, bthome.encode({"temperature": 20}, key=bytes(16), address=DEVICE, counter=1)), False)],
+    ids=["registered only", "unknown model", "no key here"],
+)  # fmt: skip
+def test_where_the_registry_cannot_be_asked_the_record_comes_again(
+    handler, context, kinesis_event, data, registered_only
+):
+    run = handler(devices=Unreachable(), registered_only=registered_only)
+    event = kinesis_event(listed(data))
+    answer = run.ingest.handle(event, context)
+    assert answer["batchItemFailures"] == [{"itemIdentifier": event["Records"][0]["kinesis"]["sequenceNumber"]}]
+    count(run.ledger, received=1, failed=1)
+
+
 def test_format_6_is_ignored_where_the_same_sensor_sent_e1(handler, context, kinesis_event):
     values = {"temperature": 20, "sequence": 7}
     six, e1 = ruuvi.DF6.encode(values), ruuvi.E1.encode(values, address=DEVICE)
