@@ -6,8 +6,10 @@
 ('CB:B8:33:4C:88:4F', 24.3)
 """
 
+from importlib import import_module as _import_module
+
 from processor.decode import decode
-from processor.errors import DecodeError, KeyMissing, ProcessorError, StoreError
+from processor.errors import DecodeError, KeyMissing, ProcessorError, QueryError, StoreError
 from processor.reading import QUANTITIES, Quantity, Reading
 
 __all__ = [
@@ -16,7 +18,16 @@ __all__ = [
     "KeyMissing",
     "ProcessorError",
     "Quantity",
+    "QueryError",
     "Reading",
+    "Store",
     "StoreError",
     "decode",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import `Store` when it is asked for: by name, so that no function's package holds what it never asks for."""
+    if name == "Store":
+        return _import_module("processor.ask.store").Store
+    raise AttributeError(f"module 'processor' has no attribute {name!r}")

@@ -2,104 +2,48 @@
 
 from __future__ import annotations
 
+import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from processor.decode import NO_KEYS, readings
+from processor.decode import readings
 from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
-from processor.decode.gateways import ALL, Advertisement, Known
+from processor.decode.gateways import Advertisement, Heard
 from processor.decode.record import heard
-from processor.errors import DecodeError, KeyMissing, SettingsError, StoreError
+from processor.errors import DecodeError, KeyMissing, StoreError
 from processor.quarantine import Rejection
 from processor.reading import COUNTERS, Reading
-from processor.settings import Settings
+from processor.rules import Rules
 from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
-from processor.store.writer import Group, Outcome
+from processor.store.writer import Group, Outcome, Writer
 
 Source = tuple[int, int]
 """Where an advertisement came from: its record's place in the batch, its own place in the record."""
 
-
-class Limits(NamedTuple):
-    """Which times are believed, and how long readings are kept (DynamoDB's TTL).
-
-    retention_seconds: readings older than this on arrival are rejected. future_seconds: so are those further ahead.
-    expires_from_arrival: count retention from the record's arrival, and take readings of any age.
-    """
-
-    retention_seconds: int
-    future_seconds: int = 3600
-    expires_from_arrival: bool = False
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """Return the limits that the settings ask for."""
-        return cls(settings.retention_days * 86400, settings.future_seconds, settings.expires_from == "arrival")
-
-    def allowed(self, arrived: int) -> tuple[int, int]:
-        """Return the earliest and the latest time believed of what arrived at `arrived`, all in ms since 1970."""
-        earliest = 0 if self.expires_from_arrival else arrived - self.retention_seconds * 1000
-        return earliest, arrived + self.future_seconds * 1000
-
-
-class Directory(Protocol):
-    """Who is known of the devices, as ingest asks for it (processor/devices.py)."""
-
-    def load(self, addresses: Iterable[str]) -> None:
-        """Prepare to be asked for these devices."""
-
-    def registered(self, address: str) -> bool:
-        """Tell whether somebody registered the device."""
-
-    def heard(self, address: str) -> str | None:
-        """Return what the device once said of its model."""
-
-    def learn(self, models: Mapping[str, str]) -> None:
-        """Remember what devices say of their models."""
-
-
-class Rules(NamedTuple):
-    """How a batch is handled.
-
-    limits: which times are believed. keys: bindkeys by address. known: the gateway families that a setting pins.
-    devices: the registry, where there is one. registered_only: store no others' readings. samples: so many ignored
-    advertisements are kept for the log.
-    """
-
-    limits: Limits
-    keys: Mapping[str, bytes] = NO_KEYS
-    known: Known = ALL
-    devices: Directory | None = None
-    registered_only: bool = False
-    samples: int = 0
-
-    @classmethod
-    def of(cls, settings: Settings, devices: Directory | None = None, keys: Mapping[str, bytes] | None = None) -> Rules:
-        """Return the rules that the settings make; `keys`, where given, stand for the settings' own.
-
-        Raises SettingsError for gateway settings, or their file, that make no sense.
-        """
-        return cls(
-            Limits.of(settings),
-            settings.bindkeys if keys is None else keys,
-            known_gateways(settings),
-            devices,
-            settings.devices == "registered",
-            settings.ignored_samples,
-        )
+NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
+PATIENCE_SECONDS = 60.0
+"""How long a write may take where no invocation's end limits it; what is then left has failed."""
 
 
 class Batch:
-    """One batch being handled: readings grouped for the table, rejections, and the ledger."""
+    """One batch being handled: readings grouped for the table, rejections, and the ledger.
 
-    def __init__(self, records: list[Mapping[str, Any]], rules: Rules) -> None:
+    only: for a record's place in the batch, the indexes of the advertisements that count; those of the record that are
+    not among them are left out. A record without an entry counts whole.
+    """
+
+    def __init__(
+        self, records: list[Mapping[str, Any]], rules: Rules, only: Mapping[int, Collection[int]] = NONE_LEFT_OUT
+    ) -> None:
         self.records = records
         self.rules = rules
+        self.only = only
+        self.renumbered: set[int] = set()
+        """Places of records that count whole although `only` names some of them: they hold fewer advertisements now."""
         self.groups: dict[tuple[str, int], Group] = {}
         self.sources: dict[tuple[str, int], dict[str, list[Source]]] = {}
         self.rejections: dict[int, list[Rejection]] = {}
@@ -145,11 +89,12 @@ class Batch:
             found: list[tuple[Reading, Source]] = []
             try:
                 advertisements = heard(a2b_base64(kinesis["data"]), arrived, self.rules.known)
-                self.received += len(advertisements)
                 self._prepare(advertisements)
+                counted = self._counted(place, advertisements)
+                self.received += len(counted)
                 unknown = [
                     (advertisement, (place, index))
-                    for index, advertisement in enumerate(advertisements)
+                    for index, advertisement in counted
                     if not self._advertisement(advertisement, (place, index), arrived, found)
                 ]
                 if unknown:
@@ -161,6 +106,8 @@ class Batch:
                 self.received += 1
                 self._reject(place, None, "base64", f"the event's data is not Base64: {error}")
             better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
+            if place in self.only and found:
+                better |= self._better(advertisements)
             for reading, source in found:
                 if better and reading.format in SUPERSEDED and sample_of(reading) in better:
                     self._ignore("superseded")
@@ -169,6 +116,23 @@ class Batch:
         if self.learned and self.rules.devices is not None:
             with suppress(StoreError):  # they say it again
                 self.rules.devices.learn(self.learned)
+
+    def _counted(self, place: int, advertisements: Heard) -> list[tuple[int, Advertisement | Reading | DecodeError]]:
+        """Return the advertisements of a record that count, each with its index."""
+        only = self.only.get(place)
+        if only is not None and max(only) >= len(advertisements):  # today's decoder takes the record apart otherwise
+            self.renumbered.add(place)
+            only = None
+        return [(index, each) for index, each in enumerate(advertisements) if only is None or index in only]
+
+    def _better(self, advertisements: Heard) -> set[Any]:
+        """Return the samples that a record has in a better format, in the advertisements too that are left out."""
+        found = set()
+        for each in advertisements:
+            with suppress(DecodeError, StoreError):
+                if not isinstance(each, DecodeError):
+                    found |= {sample_of(reading) for reading in self._readings(each) if reading.format in BETTER}
+        return found
 
     def _prepare(self, advertisements: Iterable[Advertisement | Reading | DecodeError]) -> None:
         """Learn what sensors say of their models, and ask for all devices at once where each must be registered."""
@@ -287,6 +251,21 @@ class Batch:
         if reading.gateway is not None and reading.gateway not in group.gateways:
             group.gateways[reading.gateway] = reading.rssi
 
+    def store(self, writer: Writer, *, now: float) -> Outcome:
+        """Decode, write and settle the records of the past. now: epoch seconds, for what has expired since."""
+        self.decode()
+        self.expire(now)
+        outcome = writer.write(self.groups.values(), deadline=time.monotonic() + PATIENCE_SECONDS)
+        self.settle(outcome)
+        self.error = self.error or outcome.error
+        return outcome
+
+    def expire(self, now: float) -> None:
+        """Ignore what has expired by `now` (epoch seconds): DynamoDB deleted it, and would have to do so again."""
+        for key in [key for key, group in self.groups.items() if group.expires <= now]:
+            del self.groups[key]
+            self.ignored["expired"] += sum(map(len, self.sources.pop(key).values()))
+
     def settle(self, outcome: Outcome) -> None:
         """Count what the table answered, cell by cell."""
         for sources, written in zip(self.sources.values(), outcome.written, strict=True):
@@ -344,16 +323,6 @@ def _sample(advertisement: Advertisement | Reading) -> str:
     if isinstance(advertisement, Reading):
         return f"{advertisement.device} {advertisement.format}"
     return f"{advertisement.address} {advertisement.data.hex()}"
-
-
-def known_gateways(settings: Settings) -> Known:
-    """Return what the settings say of the gateways. Raises SettingsError where they, or the file, make no sense."""
-    path = settings.gateway_readings
-    try:
-        table = Path(path).read_bytes() if path else None
-    except OSError as error:
-        raise SettingsError(f"GATEWAY_READINGS: {error}") from None
-    return Known.of(settings.gateway_families, table)
 
 
 def measures(reading: Reading) -> bool:

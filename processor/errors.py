@@ -7,6 +7,8 @@ ProcessorError
 │   ├── InvalidWrite     permanent: DynamoDB calls the request itself invalid
 │   └── TransientError   throttling, 5xx, connection, access, missing table: worth a retry
 ├── CacheError           the cache's table failed, and the cache was told to report that
+├── SourceError          a capture, an archive or an object in S3 is not what it should be; nothing of it was changed
+├── QueryError           a question that cannot be answered: its SQL, its devices, its export
 ├── SettingsError        a setting is missing or makes no sense
 ├── DeployError          a function cannot be packaged or deployed; nothing was changed that it does not name
 └── LocalError           the embedded AWS or one of its workers did not do its part
@@ -69,8 +71,16 @@ class CacheError(ProcessorError):
     """The table behind a cache failed: `__cause__` is its StoreError."""
 
 
+class QueryError(ProcessorError, ValueError):
+    """A question that cannot be answered as it is asked; the message says what to ask instead."""
+
+
 class SettingsError(ProcessorError, ValueError):
     """A setting is missing or makes no sense; the message names it and what it takes."""
+
+
+class SourceError(ProcessorError, ValueError):
+    """A capture, an archive or an object in S3 cannot be read; the message names it and the place in it."""
 
 
 class DeployError(ProcessorError, RuntimeError):

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from processor.batch import Batch, Rules
+from processor.batch import Batch
 from processor.quarantine import Quarantine
+from processor.rules import Rules
 from processor.store.writer import Outcome, Writer
-from processor.telemetry import Telemetry, memory
+from processor.telemetry import Telemetry, ages, usage
 
 MARGIN_SECONDS = 6.0
 """Kept free before the invocation's deadline: for quarantine (two tries of S3), the log and the answer."""
@@ -74,8 +75,8 @@ class Ingest:
         error: str,
         context: Any,
     ) -> None:
-        used, peak = memory()
-        limit = int(context.memory_limit_in_mb) * 1024 * 1024
+        memory, peak_mb = usage(context)
+        arrivals = [record["kinesis"]["approximateArrivalTimestamp"] for record in batch.records]
         ledger = batch.ledger()
         properties = {
             "Records": len(batch.records),
@@ -84,7 +85,7 @@ class Ingest:
             "Ignored": dict(batch.ignored),
             "WriteCalls": outcome.calls,
             "WriteUnits": outcome.units,
-            "MemoryPeakMB": _megabytes(peak),
+            "MemoryPeakMB": peak_mb,
             "ColdStart": self._telemetry.cold_start(),
             "RequestId": context.aws_request_id,
             **stages,
@@ -97,9 +98,8 @@ class Ingest:
                 "RecordsRejected": (count, [ledger["rejected"]]),
                 "RecordsFailed": (count, [ledger["failed"]]),
                 "BatchDuration": (MetricUnit.Milliseconds, [round(duration_ms, 3)]),
-                "RecordAge": (MetricUnit.Milliseconds, ages(batch.records, time.time())),
-                "MemoryUsed": (MetricUnit.Megabytes, [_megabytes(used)]),
-                "MemoryUtilization": (MetricUnit.Percent, [round(100 * peak / limit, 2)]),
+                "RecordAge": (MetricUnit.Milliseconds, ages(arrivals, time.time())),
+                **memory,
             },
             properties,
         )
@@ -109,17 +109,3 @@ class Ingest:
         if batch.samples:
             line["samples"] = batch.samples
         self._telemetry.log("batch", line, warning=bool(ledger["failed"]))
-
-
-def ages(records: Iterable[Mapping[str, Any]], now: float, most: int = 50) -> list[float]:
-    """Return the records' ages in ms since they arrived in the stream, at most so many, evenly picked."""
-    arrivals = sorted([record["kinesis"]["approximateArrivalTimestamp"] for record in records])
-    if not arrivals:
-        return [0.0]
-    step = max(1.0, len(arrivals) / most)
-    picked = (arrivals[int(n * step)] for n in range(min(most, len(arrivals))))
-    return [round(max(0.0, now - arrival) * 1000, 1) for arrival in picked]
-
-
-def _megabytes(size: int) -> float:
-    return round(size / (1024 * 1024), 1)

@@ -1,4 +1,4 @@
-"""Rejected records: kept whole in S3, with the reason, and listed.
+"""Rejected records: kept whole in S3, with the reason, listed, and taken out when they are redriven.
 
 One object per batch and shard, JSON Lines, a line per record:
 
@@ -8,6 +8,9 @@ One object per batch and shard, JSON Lines, a line per record:
 `index` counts the record's advertisements; null means that the record could not be opened at all. The object is
 named by the first and the last rejected sequence number, so a batch that is retried writes the same object again;
 readers count a (shard, sequence number) once, with all the indexes that were ever rejected.
+
+An object changes only whole and only if it is still what was read (If-Match): whoever redrives and dies leaves it as it
+was or as it shall be, and what ingest writes meanwhile is never overwritten.
 """
 
 from __future__ import annotations
@@ -15,11 +18,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from processor.errors import SourceError
+
 PREFIX = "quarantine/"
+CONTENT_TYPE = "application/x-ndjson"
+CHANGED = (404, 409, 412)
+"""What S3 answers to a conditional call where the object is gone, is being written, or is another one."""
+
+FIELDS = frozenset(
+    ("shard", "sequence_number", "partition_key", "arrived_at", "stream", "data", "rejected", "attempts")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,14 @@ class Rejection:
     index: int | None
     reason: str
     message: str
+
+
+class Kept(NamedTuple):
+    """An object of quarantine as it was read: its name, what tells whether it changed since, and its lines."""
+
+    key: str
+    tag: str
+    lines: list[dict[str, Any]]
 
 
 class Quarantine:
@@ -65,8 +85,8 @@ class Quarantine:
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=f"{self._prefix}{day}/{shard}/{first}-{last}.jsonl",
-                Body=b"".join(orjson.dumps(line) + b"\n" for line in lines),
-                ContentType="application/x-ndjson",
+                Body=_body(lines),
+                ContentType=CONTENT_TYPE,
             )
 
     def entries(self, *, data: bool = True) -> Iterator[dict[str, Any]]:
@@ -86,13 +106,76 @@ class Quarantine:
                 known["attempts"] = max(known["attempts"], line["attempts"])
         yield from found.values()
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        for page in pages:
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Yield every object's name and size in bytes, oldest day first."""
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
             for entry in page.get("Contents", ()):
-                body = self._client.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
-                for line in body.splitlines():
-                    yield orjson.loads(line)
+                yield entry["Key"], entry["Size"]
+
+    def read(self, key: str) -> Kept | None:
+        """Return an object; None where it is gone. Raises SourceError for one that is not quarantine's."""
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=key)
+        except self._client.exceptions.NoSuchKey:
+            return None
+        return Kept(key, found["ETag"], [_parsed(line, key, at) for at, line in _numbered(found["Body"].read())])
+
+    def replace(self, kept: Kept, lines: list[dict[str, Any]]) -> bool:
+        """Put other lines in an object's place, or remove it where there are none; whole, in one call.
+
+        Return False, and do nothing, where it is not any more what was read.
+        """
+        client, name = self._client, {"Bucket": self._bucket, "Key": kept.key, "IfMatch": kept.tag}
+        try:
+            if lines:
+                client.put_object(**name, Body=_body(lines), ContentType=CONTENT_TYPE)
+            else:
+                client.delete_object(**name)
+        except client.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in CHANGED:
+                return False
+            raise
+        return True
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for key, _ in self.objects():
+            kept = self.read(key)
+            yield from () if kept is None else kept.lines
+
+
+def record_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a line as the event had it, with its own time of arrival."""
+    return {
+        "kinesis": {
+            "sequenceNumber": line["sequence_number"],
+            "partitionKey": line["partition_key"],
+            "approximateArrivalTimestamp": line["arrived_at"] / 1000,
+            "data": line["data"],
+        },
+        "eventID": f"{line['shard']}:{line['sequence_number']}",
+        "eventSourceARN": line["stream"],
+    }
+
+
+def _numbered(body: bytes) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(body.split(b"\n"), 1) if line)
+
+
+def _parsed(line: bytes, key: str, number: int) -> dict[str, Any]:
+    try:
+        found = orjson.loads(line)
+        if type(found) is dict and found.keys() >= FIELDS:
+            return found
+    except orjson.JSONDecodeError:
+        pass
+    raise SourceError(
+        f"{key}, line {number} is no quarantined record: it takes a JSON object with {', '.join(sorted(FIELDS))}. "
+        "Somebody else wrote it: move the object out of quarantine"
+    )
+
+
+def _body(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(line) + b"\n" for line in lines)
 
 
 def _line(record: Mapping[str, Any], rejections: list[Rejection]) -> dict[str, Any]:

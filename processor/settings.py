@@ -89,6 +89,11 @@ class Settings:
         return f"{self.table_prefix}devices"
 
     @property
+    def rollups_table(self) -> str:
+        """The name of the table of roll-ups."""
+        return f"{self.table_prefix}rollups"
+
+    @property
     def readings_table(self) -> str:
         """The name of the table of readings."""
         return f"{self.table_prefix}readings"

@@ -8,7 +8,7 @@ Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format".
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -49,6 +49,32 @@ def memory() -> Memory:
 def _kilobytes(status: bytes, name: bytes) -> int:
     start = status.index(name) + len(name)
     return int(status[start : status.index(b"kB", start)]) * 1024
+
+
+def usage(context: Any) -> tuple[dict[str, tuple[MetricUnit, list[float]]], float]:
+    """Return the process's memory as metrics, against the function's limit, and its peak in MB."""
+    used, peak = memory()
+    limit = int(context.memory_limit_in_mb) * 1024 * 1024
+    metrics: dict[str, tuple[MetricUnit, list[float]]] = {
+        "MemoryUsed": (MetricUnit.Megabytes, [megabytes(used)]),
+        "MemoryUtilization": (MetricUnit.Percent, [round(100 * peak / limit, 2)]),
+    }
+    return metrics, megabytes(peak)
+
+
+def megabytes(size: int) -> float:
+    """Return bytes as MB of 1,048,576 bytes, to a tenth."""
+    return round(size / (1024 * 1024), 1)
+
+
+def ages(arrivals: Iterable[float], now: float, most: int = 50) -> list[float]:
+    """Return how old what arrived at these times is now (ms, from seconds), at most so many, evenly picked."""
+    ordered = sorted(arrivals)
+    if not ordered:
+        return [0.0]
+    step = max(1.0, len(ordered) / most)
+    picked = (ordered[int(n * step)] for n in range(min(most, len(ordered))))
+    return [round(max(0.0, now - arrival) * 1000, 1) for arrival in picked]
 
 
 class Telemetry:

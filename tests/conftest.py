@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import threading
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 
 from processor.errors import InvalidWrite, TransientError
@@ -83,6 +86,72 @@ class MemoryTable:
         return answer
 
 
+class NoSuchKey(ClientError):
+    pass
+
+
+class MemoryBucket:
+    """S3 as far as quarantine and its redrive need it, with S3's conditional calls."""
+
+    exceptions = SimpleNamespace(ClientError=ClientError, NoSuchKey=NoSuchKey)
+
+    def __init__(self):
+        self.objects = {}
+        self.before = lambda operation, key: None
+        """Called before each operation, …"""
+        self.after = lambda operation, key: None
+        """… and after it: each may raise, as a lost call or a lost answer does."""
+
+    def _done(self, operation, key, answer):
+        self.after(operation, key)
+        return answer
+
+    def _check(self, operation, key, tag):
+        if tag is not None and tag != self._tag(key):
+            code, status = ("PreconditionFailed", 412) if key in self.objects else ("NoSuchKey", 404)
+            raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
+
+    def _tag(self, key):
+        return f'"{hashlib.md5(self.objects[key]).hexdigest()}"' if key in self.objects else None
+
+    def put_object(self, *, Bucket, Key, Body, ContentType, IfMatch=None):  # noqa: N803 - AWS's names
+        self.before("PutObject", Key)
+        self._check("PutObject", Key, IfMatch)
+        self.objects[Key] = Body
+        return self._done("PutObject", Key, {})
+
+    def delete_object(self, *, Bucket, Key, IfMatch=None):  # noqa: N803
+        self.before("DeleteObject", Key)
+        self._check("DeleteObject", Key, IfMatch)
+        self.objects.pop(Key, None)
+        return self._done("DeleteObject", Key, {})
+
+    def get_object(self, *, Bucket, Key):  # noqa: N803
+        self.before("GetObject", Key)
+        if Key not in self.objects:
+            raise NoSuchKey({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+        return self._done("GetObject", Key, {"Body": io.BytesIO(self.objects[Key]), "ETag": self._tag(Key)})
+
+    def get_paginator(self, name):
+        return self
+
+    def paginate(self, *, Bucket, Prefix):  # noqa: N803
+        self.before("ListObjectsV2", Prefix)
+        found = [{"Key": key, "Size": len(self.objects[key])} for key in sorted(self.objects) if key.startswith(Prefix)]
+        return self._done("ListObjectsV2", Prefix, [{"Contents": found}])
+
+
+@pytest.fixture
+def bucket():
+    return MemoryBucket()
+
+
+@pytest.fixture(scope="session")
+def new_bucket():
+    """Makes buckets in memory, for tests that need one for each example."""
+    return MemoryBucket
+
+
 @pytest.fixture
 def table():
     return MemoryTable()
@@ -110,7 +179,7 @@ def context():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kinesis_event():
     """Makes the event that Lambda sends, from record data (bytes), arrivals in ms and a first sequence number."""
 

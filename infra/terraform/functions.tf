@@ -41,9 +41,8 @@ locals {
           resources = compact([module.table["readings"].stream_arn])
         },
         { sid = "ReadReadings", actions = ["dynamodb:Query"], resources = [module.table["readings"].arn] },
-      ],
-      [for arns in [[for noun in ["rollups", "devices"] : module.table[noun].arn if contains(keys(module.table), noun)]] :
-        { sid = "WriteRollups", actions = ["dynamodb:UpdateItem"], resources = arns } if length(arns) > 0
+        { sid = "WriteRollups", actions = ["dynamodb:UpdateItem"], resources = [module.table["rollups"].arn] },
+        { sid = "KnowDevices", actions = ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], resources = [module.table["devices"].arn] },
       ],
       var.rollup_mapping.failure_destination ? local.failure_grants : []
     )

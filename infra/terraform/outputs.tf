@@ -57,7 +57,7 @@ output "alarms" {
 }
 
 output "commands" {
-  description = "The environment in which `processor query`, `devices` and `quarantine` read this deployment: `eval \"$(terraform output -raw commands)\"`."
+  description = "The environment in which `processor query`, `devices`, `quarantine`, `failures` and `replay` work on this deployment: `eval \"$(terraform output -raw commands)\"`."
   value       = <<-EOT
     export AWS_REGION=${local.region}
     export TABLE_PREFIX=${local.table_prefix}

@@ -155,10 +155,13 @@ variable "ingest_mapping" {
 }
 
 variable "rollup_mapping" {
-  description = "The event source mapping from the stream of the table readings to `rollup`, where there is such a function; as ingest_mapping."
+  description = <<-EOT
+    The event source mapping from the stream of the table readings to `rollup`; as ingest_mapping. A longer window means
+    fewer reads and writes for the same roll-ups, which are that much later.
+  EOT
   type = object({
     batch_size                     = optional(number, 1000)
-    batching_window_seconds        = optional(number, 30)
+    batching_window_seconds        = optional(number, 300)
     parallelization_factor         = optional(number, 2)
     bisect_batch_on_function_error = optional(bool, true)
     maximum_retry_attempts         = optional(number, -1)

@@ -6,13 +6,21 @@ import sys
 
 import click
 
+from processor.cli.audit import audit
 from processor.cli.cache import cache
+from processor.cli.dashboard import dashboard
 from processor.cli.decode import decode
 from processor.cli.deploy import apex_files, deploy, package
 from processor.cli.devices import devices
+from processor.cli.export import export
+from processor.cli.failures import failures
 from processor.cli.formats import formats
-from processor.cli.read import quarantine, query
+from processor.cli.quarantine import quarantine
+from processor.cli.query import query
+from processor.cli.replay import replay
 from processor.cli.run import run
+from processor.cli.sql import sql
+from processor.cli.verify import verify
 from processor.errors import ProcessorError
 
 
@@ -40,5 +48,23 @@ def main() -> None:
     """Stream processor for BLE sensor data: SORACOM Funnel → Kinesis → Lambda → DynamoDB."""
 
 
-for command in (run, query, devices, quarantine, decode, formats, deploy, package, apex_files, cache):
+for command in (
+    run,
+    dashboard,
+    query,
+    export,
+    sql,
+    devices,
+    quarantine,
+    failures,
+    replay,
+    decode,
+    formats,
+    deploy,
+    package,
+    apex_files,
+    cache,
+    verify,
+    audit,
+):
     main.add_command(command)

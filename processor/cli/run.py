@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import IO
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
 
 import click
 from click.core import ParameterSource
 
+from processor.cli.dashboard import kept_page, watched
 from processor.cli.progress import Progress
 from processor.cli.summary import next_steps, summary
 from processor.errors import LocalError
@@ -24,9 +27,15 @@ from processor.local.outbox import MAXIMUM_RECORD
 from processor.local.system import KEY_LENGTH, STREAM, System
 from processor.settings import Settings, own
 
+if TYPE_CHECKING:  # the web framework is an extra
+    from processor.dashboard.server import Dashboard
+
 DRAIN_SECONDS = 120.0
 PENDING = 5_000
 """So many records may wait for the stream to take them."""
+
+KEPT_INTERVAL = 10.0
+"""How often each sensor of a kept run measures, in seconds, where no --rate says otherwise: it may run for hours."""
 
 
 PORT = click.IntRange(0, 65535)
@@ -53,7 +62,13 @@ CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
     help="Send this capture instead of a fleet: JSON Lines of Funnel envelopes or raw payloads; - is standard input. "
     "Any age is accepted.",
 )
-@click.option("--keep", is_flag=True, help="Keep serving afterwards, Funnel's entry points included, until Ctrl-C.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep serving after the check until Ctrl-C, with a web page and Funnel's entry points; the fleet goes on "
+    "(unless --readings limits it), a measurement a device every ten seconds where --rate is not given.",
+)
+@click.option("--dashboard-port", type=PORT, help="The page's port, with --keep. Default: 8787, or a free one.")
 @click.option("--funnel-host", default="127.0.0.1", show_default=True, help="Where --keep listens as SORACOM Funnel.")
 @click.option("--funnel-port", type=PORT, default=0, help="Its HTTP port. Default: a free one.")
 @click.option(
@@ -72,6 +87,7 @@ def run(
     seed: int,
     source: str | None,
     keep: bool,
+    dashboard_port: int | None,
     funnel_host: str,
     funnel_port: int,
     funnel_socket_port: int,
@@ -93,7 +109,11 @@ def run(
         records = fleet.records(duration_ms=None if until is None else round(until * 1000), measurements=readings)
     else:
         records = _lines(source, rate, readings)
-    with _stoppable(), System(shards=shards, any_age=source is not None, keys=keys, variables=variables) as system:
+    with (
+        _stoppable(),
+        System(shards=shards, any_age=source is not None, keys=keys, variables=variables) as system,
+        watched(system) as health,
+    ):
         progress = Progress(system)
         _send(system, records, progress)
         progress.wait("draining", lambda: system.drain(DRAIN_SECONDS))
@@ -112,7 +132,11 @@ def run(
                 binary=funnel_binary,
                 on_record=system.sent.append,
             )
-            passed = _keep(system, funnel, progress) and passed
+            living = None
+            if fleet is not None and not readings:
+                fleet.interval = KEPT_INTERVAL * 1000 if rate is None else fleet.interval
+                living = fleet
+            passed = _keep(system, funnel, progress, living, kept_page(system, health, dashboard_port)) and passed
     if not passed:
         raise SystemExit(1)
 
@@ -195,21 +219,70 @@ def _send(system: System, records: Iterator[Sent], progress: Progress) -> None:
     progress.wait("sending", send)
 
 
-def _keep(system: System, funnel: Funnel, progress: Progress) -> bool:
-    """Serve until Ctrl-C; then check once more, with what came through Funnel's entry points."""
-    with funnel:
-        before = len(system.sent)
-        for line in next_steps(system, funnel):
+class _Living:
+    """The fleet of a kept run, sending on in a thread of its own until it is left."""
+
+    def __init__(self, system: System, fleet: Fleet | None) -> None:
+        self._system = system
+        self._fleet = fleet
+        self.sent = 0
+        self.failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            if self._fleet is not None:
+                self._send(self._fleet)
+        except BaseException as error:
+            self.failure = error
+
+    def _send(self, fleet: Fleet) -> None:
+        started = time.time()
+        fleet.start = round(started * 1000)
+        for record in fleet.records():
+            if self._stopping.wait(max(0.0, started + record.at / 1000 - time.time())):
+                return
+            self._system.put(record.data).result()
+            self.sent += 1
+
+
+def _keep(
+    system: System,
+    funnel: Funnel,
+    progress: Progress,
+    fleet: Fleet | None,
+    serving: AbstractContextManager[Dashboard | None],
+) -> bool:
+    """Serve until Ctrl-C, the fleet going on; then check once more, with what came through Funnel's entry points."""
+    before = len(system.sent)
+    with funnel, serving as page:
+        for line in next_steps(system, funnel, None if page is None else page.url):
             click.echo(line)
         sys.stdout.flush()
-        try:
-            while True:
-                time.sleep(0.5)
-                system.alive()
-        except KeyboardInterrupt:
-            click.echo("")
-    posted = len(system.sent) - before
-    if not posted:
+        with _Living(system, fleet) as living:
+            try:
+                while living.failure is None:
+                    time.sleep(0.5)
+                    system.alive()
+                    if page is not None:
+                        page.check()
+            except KeyboardInterrupt:
+                click.echo("")
+        if living.failure is not None:
+            raise living.failure
+    posted = len(system.sent) - before - living.sent
+    if len(system.sent) == before:
         return True
     progress.wait("draining", lambda: system.drain(DRAIN_SECONDS))
     verdict = system.check()

@@ -1,11 +1,13 @@
-"""Rows as a table, JSON Lines or CSV."""
+"""Rows as a table, JSON Lines or CSV, as they come: what is held at once does not grow with their number."""
 
 from __future__ import annotations
 
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import click
@@ -17,25 +19,50 @@ from processor.reading import quantity
 
 FORMATS = click.Choice(["table", "json", "csv"])
 
+PIECE = 1000
+"""A longer table comes in pieces of so many rows, each with its heads."""
 
-def show(rows: Iterable[dict[str, Any]], form: str, title: str) -> None:
-    """Print rows as JSON Lines (as they come), CSV, or a table; the columns are all that any row has."""
+SPOOLED = 8 << 20
+"""So many bytes of rows wait in memory, where their columns are known only at the end; what is more, in a file."""
+
+
+def show(rows: Iterable[dict[str, Any]], form: str, title: str, columns: Sequence[str] | None = None) -> int:
+    """Print rows as JSON Lines, CSV, or a table, and return how many there were.
+
+    columns: None for all that any row has; CSV then begins when the last row has come. Texts in JSON and CSV are as
+    they are, but for what a spreadsheet would run.
+    """
     if form == "json":
+        shown = 0
         for row in rows:
             click.echo(orjson.dumps(row))
-        return
-    rows = list(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    if form == "csv":
-        click.echo(_csv(rows, columns), nl=False)
-        return
-    table = Table(title=title, title_justify="left", expand=False)
-    for name in columns:
-        table.add_column(_heading(name), overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+            shown += 1
+        return shown
+    return _show_csv(rows, columns) if form == "csv" else _show_table(rows, title, columns)
+
+
+def _show_table(rows: Iterable[dict[str, Any]], title: str, columns: Sequence[str] | None) -> int:
     # Where nobody's terminal limits it, a table takes the width it needs.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    coming, shown = iter(rows), 0
+    while (piece := list(islice(coming, PIECE))) or not shown:
+        table = Table(title=title if not shown else None, title_justify="left", expand=False)
+        names = columns or list(dict.fromkeys(name for row in piece for name in row))
+        for name in names:
+            table.add_column(_heading(name), overflow="fold")
+        for row in piece:
+            table.add_row(*(_shown(row.get(name)) for name in names))
+        console.print(table)
+        shown += len(piece)
+        if len(piece) < PIECE:
+            break
+    return shown
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _heading(name: str) -> str:
@@ -46,15 +73,32 @@ def _heading(name: str) -> str:
     return f"{name} {unit}".strip()
 
 
-def _csv(rows: list[dict[str, Any]], columns: list[str]) -> str:
+def _show_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str] | None) -> int:
+    if columns is None:
+        with tempfile.SpooledTemporaryFile(SPOOLED) as spool:
+            names: dict[str, None] = {}
+            for row in rows:
+                names.update(dict.fromkeys(row))
+                spool.write(orjson.dumps(row) + b"\n")
+            spool.seek(0)
+            return _show_csv(map(orjson.loads, spool), list(names))
+    coming, shown = iter(rows), 0
+    click.echo(_csv([], columns), nl=False)
+    while piece := list(islice(coming, PIECE)):
+        click.echo(_csv(piece, columns, header=False), nl=False)
+        shown += len(piece)
+    return shown
+
+
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, header: bool = True) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(_cells(row, columns) for row in rows)
+    lines: Iterable[Iterable[Any]] = (_cells(row, columns) for row in rows)
+    writer.writerows(chain([columns] if header else [], lines))
     return out.getvalue()
 
 
-def _cells(row: dict[str, Any], columns: list[str]) -> Iterator[Any]:
+def _cells(row: dict[str, Any], columns: Sequence[str]) -> Iterator[Any]:
     """Yield a row's cells; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
     for name in columns:
         value = row.get(name)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from processor.local.check import Expected, Verdict
 from processor.local.fleet import Fleet
 from processor.local.funnel import Funnel
+from processor.local.rollup_check import compare_rollups
 from processor.local.system import System
 
 
 def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list[str], bool]:
     """Return the summary's lines, and whether everything that was sent is accounted for."""
     totals, expected, ledger = system.totals, verdict.expected, system.totals.ledger
+    rollup = system.rollup_totals
     stats = system.mapping.stats
-    differences = verdict.differences() + _disagreements(system, verdict, fleet)
+    rolled, wrong = compare_rollups(verdict.readings, system.rollups.all())
+    differences = verdict.differences() + _disagreements(system, verdict, fleet) + wrong[:5]
     distinct = sum(map(len, verdict.readings.values())) or 1
     lines = [
         "",
@@ -33,6 +36,8 @@ def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list
         f"{len(expected.cells):,} cells expected, {verdict.found:,} in the table ({distinct:,} readings, each copy "
         f"counted once); "
         f"{len(expected.rejected):,} rejected, {verdict.quarantined:,} in quarantine",
+        f"           {rolled:,} roll-ups of five minutes, written {system.rollup_totals.counts['written']:,} times"
+        + ("; their sums are those of the readings" if not wrong else ""),
         f"           lost {len(verdict.lost)}, foreign {len(verdict.foreign)}, changed {len(verdict.changed)}: "
         + ("PASSED" if not differences else "FAILED"),
         *(f"           {line}" for line in differences),
@@ -45,10 +50,13 @@ def summary(system: System, verdict: Verdict, fleet: Fleet | None) -> tuple[list
         f"{system.mapping.settings.batching_window_seconds:g} s included)",
         f"Function   {totals.batches:,} batches, {totals.cold_starts} cold starts, memory at most "
         f"{totals.memory_mb:g} MB of {system.function.config.memory_mb} MB, {totals.duration_ms / 1000:.1f} s in all",
+        f"Roll-up    {rollup.batches:,} batches of {rollup.counts['records']:,} changes, memory at most "
+        f"{rollup.memory_mb:g} MB, {rollup.duration_ms / 1000:.1f} s in all",
     ]
-    lines += [f"Trouble    {line[:300]}" for line in totals.troubles[:10]]
-    if len(totals.troubles) > 10:
-        lines.append(f"           … and {len(totals.troubles) - 10} more lines like these")
+    troubles = totals.troubles + rollup.troubles
+    lines += [f"Trouble    {line[:300]}" for line in troubles[:10]]
+    if len(troubles) > 10:
+        lines.append(f"           … and {len(troubles) - 10} more lines like these")
     if not differences:
         lines += _sample(system, expected)
     return lines, not differences
@@ -96,19 +104,24 @@ def _sample(system: System, expected: Expected) -> list[str]:
     return [f"Example    {reading.device} ({reading.format}): {values}"]
 
 
-def next_steps(system: System, funnel: Funnel) -> list[str]:
-    """Return the lines that point other programs at a kept run."""
+def next_steps(system: System, funnel: Funnel, page: str | None) -> list[str]:
+    """Return the lines that point a browser (page: the address, where there is one) and other programs at a run."""
     device = next(iter(sorted(seen.device for seen in system.reader.devices())), "CB:B8:33:4C:88:4F")
-    exports = [f"export {name}={value}" for name, value in system.aws.environment().items()]
+    variables = system.aws.environment()
+    if system.limits.expires_from_arrival:
+        variables["EXPIRES_FROM"] = "arrival"  # else a redrive would refuse a capture's age
+    exports = [f"export {name}={value}" for name, value in variables.items()]
     tcp, udp = (f"{host}:{port}" for host, port in (funnel.tcp_address, funnel.udp_address))
     return [
         "",
+        *(["Look at it", "", f"  {page}", ""] if page else ["No page: pip install 'processor[dashboard]'", ""]),
         "Still serving; Ctrl-C ends it. In another terminal:",
         "",
         *(f"  {line}" for line in exports),
         "  uv run processor devices",
         f"  uv run processor query {device} --last 5",
         "  uv run processor quarantine",
+        "  uv run processor quarantine redrive --dry-run",
         "  aws kinesis describe-stream-summary --stream-name processor",
         f"  aws dynamodb scan --table-name {system.settings.readings_table} --max-items 1",
         "",

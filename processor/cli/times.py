@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
 
 import click
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+from processor.times import iso, moment
+
+__all__ = ["When", "iso"]
 
 
 class When(click.ParamType[int]):
@@ -20,18 +20,7 @@ class When(click.ParamType[int]):
         """Return ms since 1970."""
         if isinstance(value, int):
             return value
-        if value == "now":
-            return round(time.time() * 1000)
-        offset = re.fullmatch(r"([+-]\d+(?:\.\d+)?)([smhdw])", value)
-        if offset:
-            return round((time.time() + float(offset[1]) * _UNITS[offset[2]]) * 1000)
         try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither ISO 8601 (2026-11-20T19:00Z) nor an offset such as -2h", param, ctx)
-        return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def iso(at: int) -> str:
-    """Return ms since 1970 as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            return moment(value, time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

@@ -18,20 +18,33 @@ from processor.decode.advertisement import (
     UUIDS_128,
     structures,
 )
-from processor.decode.fields import Decoded
-from processor.decode.formats import BY_NAME, BY_UUID, MANUFACTURERS, SERVICES, Decoder, inkbird
+from processor.decode.compiler import DIGEST, Decoded
+from processor.decode.formats import BY_NAME, BY_UUID, MANUFACTURERS, SERVICES, WHOLE, Decoder, inkbird
 from processor.errors import DecodeError
 from processor.reading import Reading
 from processor.reading import address as canonical
 
 NO_KEYS: Mapping[str, bytes] = {}
 
-DECODERS: dict[int, dict[int, Decoder]] = {MANUFACTURER_DATA: MANUFACTURERS, SERVICE_DATA_16: SERVICES}
-"""By AD type, then by company identifier or UUID."""
+DECODERS: dict[bytes, Decoder] = {
+    bytes([ad_type]) + number.to_bytes(2, "little"): decoder
+    for ad_type, decoders in ((MANUFACTURER_DATA, MANUFACTURERS), (SERVICE_DATA_16, SERVICES))
+    for number, decoder in decoders.items()
+}
+"""By AD type and company identifier or UUID, as they are advertised."""
+
+_find, _whole = DECODERS.get, WHOLE.get
+_FLAGS = b"\x02\x01"
+"""How the AD structure of flags starts, which is three bytes and says nothing here: most advertisements' first."""
 
 _LOOKS_BORROWED = 1 + inkbird.LENGTH
 """The length of an AD structure in which an Inkbird's temperature can be any maker's company identifier, at 24.09 °C
 SwitchBot's: there the local name is asked first."""
+_NAME = 0
+_BESIDE = {**dict.fromkeys(NAMES, _NAME), **dict.fromkeys(UUIDS_16, 2), **dict.fromkeys(UUIDS_128, 16)}
+"""What may stand beside manufacturer data and say whose they are: a name, or UUIDs of so many bytes."""
+_INKBIRD = b"ps"
+"""What Inkbirds' local names have in common."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
@@ -76,7 +89,7 @@ def readings(
     end = len(data)
     if end > MAX_LENGTH:
         structures(data)  # raises, and says why
-    after = 0
+    after = 3 if data[:2] == _FLAGS and end > 2 else 0
     while after < end:
         # What `structures` does, without its list: most advertisements hold one structure of interest.
         start = after
@@ -86,20 +99,28 @@ def readings(
         after = start + 1 + length
         if after > end:
             structures(data)
-        decoders = DECODERS.get(data[start + 1])
-        if decoders is None:
+        ad_type = data[start + 1]
+        if ad_type != MANUFACTURER_DATA and ad_type != SERVICE_DATA_16:
             continue
+        read = _whole(data[start : start + 5])
+        if read is not None and address is not None and (length != _LOOKS_BORROWED or not _maybe_borrowed(data, model)):
+            reading = read(data, start, after, address, at, gateway, rssi)
+            if reading is not None:
+                found.append(reading)
+                continue
+        decoder = _find(data[start + 1 : start + 4])
         if length < 3:
             raise DecodeError(
                 "truncated", "no whole company identifier or UUID", where="advertisement", offset=start, payload=data
             )
-        decoder = decoders.get(data[start + 2] | data[start + 3] << 8)
-        if decoder is None or length == _LOOKS_BORROWED:
+        if decoder is None:
             decoded = _borrowed(data, start, after, address, keys, model)
-            if decoded is None and decoder is not None:
-                decoded = decoder(data[start + 4 : after], address, keys, data, model)
         else:
-            decoded = decoder(data[start + 4 : after], address, keys, data, model)
+            decoded = None
+            if length == _LOOKS_BORROWED and _maybe_borrowed(data, model):
+                decoded = _borrowed(data, start, after, address, keys, model)
+            if decoded is None:
+                decoded = decoder(data[start + 4 : after], address, keys, data, model)
         if decoded is None:
             continue
         format_name, values, counter, own, plain = decoded
@@ -110,9 +131,14 @@ def readings(
                 "address", "neither the gateway nor the payload gives the sensor's address: let the gateway send it",
                 where=format_name, payload=payload,
             )  # fmt: skip
-        digest = crc32(payload if plain is None else plain) & 0xFFFFFF
+        digest = crc32(payload if plain is None else plain) & DIGEST
         found.append(_new(Reading, (device, at, format_name, values, counter, digest, gateway, rssi)))
     return found
+
+
+def _maybe_borrowed(data: bytes, model: str | None) -> bool:
+    """Whether an advertisement may be an Inkbird's, which the local name says."""
+    return model is not None or _INKBIRD in data
 
 
 def _borrowed(
@@ -125,14 +151,20 @@ def _borrowed(
     if data[start + 1] != MANUFACTURER_DATA:
         return None
     decoder = None if model is None else BY_NAME.get(model[:3].encode())
-    at, end = 0, len(data)
-    while at + 2 < end and data[at]:
-        ad_type, next_at = data[at + 1], at + 1 + data[at]
-        if ad_type in NAMES:
-            decoder = BY_NAME.get(data[at + 2 : at + 5], decoder)
-        elif ad_type in UUIDS_16 or ad_type in UUIDS_128:
-            size = 2 if ad_type in UUIDS_16 else 16
-            for uuid in range(at + 2, min(next_at, end), size):
+    name = b""
+    at, last = 0, len(data) - 2
+    while at < last and data[at]:
+        next_at = at + 1 + data[at]
+        size = _BESIDE.get(data[at + 1])
+        if size == _NAME:
+            name = name or data[at + 2 : next_at]
+            decoder = BY_NAME.get(name[:3], decoder)
+        elif size is not None:
+            uuid = at + 2
+            while uuid < next_at:
                 decoder = BY_UUID.get(data[uuid : uuid + size], decoder)
+                uuid += size
         at = next_at
-    return None if decoder is None else decoder(data[start + 2 : after], address, keys, data, model)
+    if decoder is None:
+        return None
+    return decoder(data[start + 2 : after], address, keys, data, str(name, "utf-8", "replace") if name else model)

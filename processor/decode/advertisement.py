@@ -45,12 +45,14 @@ def structures(data: bytes) -> list[tuple[int, bytes]]:
 
 def local_name(data: bytes) -> str | None:
     """Return the local name that advertisement data carry, shortened or complete; None without one."""
-    at, end = 0, len(data)
-    while at + 2 < end and data[at]:
-        after = at + 1 + data[at]
-        if data[at + 1] in NAMES:
-            return data[at + 2 : after].decode(errors="replace")
-        at = after
+    at, last = 0, len(data) - 2
+    while at < last:
+        ad_type, length = data[at + 1], data[at]
+        if not length:
+            break
+        if ad_type == 0x09 or ad_type == 0x08:
+            return data[at + 2 : at + 1 + length].decode(errors="replace")
+        at += 1 + length
     return None
 
 

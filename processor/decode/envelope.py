@@ -22,7 +22,12 @@ MAX_BROKEN = 1000
 """So many bad entries of one record are told apart; then the rest of it is refused as one, so that ten megabytes
 of nothing cost neither minutes nor gigabytes."""
 
+MAX_VALUES = 500_000
+"""So many values (or a few less: what separates them is counted, in texts too) may a record's JSON have. A record of
+three bytes a value would take ninety times its size in memory; the fullest one of a gateway has one in twenty bytes."""
+
 _JSON_STARTS = (b"{", b"[")
+_SEPARATORS = (b"{", b"[", b",")
 _PRINTABLE = 33
 _BLANKS = b" \t\r\n\0"
 """What may stand around JSON: its white space, and the NUL that gateways written in C like to send along."""
@@ -87,7 +92,7 @@ def open_record(data: bytes, arrived_at: int) -> Envelope:
 
     arrived_at is the record's approximate arrival, in ms since 1970. Raises DecodeError where nothing is there
     (`empty`), or where JSON is claimed and it is cut off (`truncated`), broken (`json`, `utf-8`), more than 254
-    levels deep (`nesting`) or has a key twice in one object (`keys`).
+    levels deep (`nesting`), has a key twice in one object (`keys`) or more values than any gateway sends (`many`).
     """
     content = _content(data)
     if type(content) is dict:
@@ -152,6 +157,8 @@ def _content(data: bytes) -> Any:
         if bare[:1] not in _JSON_STARTS:
             return data
         data = bare
+    if len(data) > MAX_VALUES and sum(map(data.count, _SEPARATORS)) > MAX_VALUES:
+        raise DecodeError("many", f"more than {MAX_VALUES} values in one record", where=WHERE, payload=data)
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from processor.decode.aggregation import records
-from processor.decode.envelope import kept, open_record
+from processor.decode.envelope import Envelope, Joined, open_record
 from processor.decode.gateways import ALL, Heard, Known, advertisements
+from processor.decode.gateways.heard import collect
 from processor.errors import DecodeError
+
+UNSAID = -1
+"""Stands for an arrival that nobody knows."""
 
 
 def heard(data: bytes, arrived_at: int, known: Known = ALL) -> Heard:
@@ -18,10 +24,32 @@ def heard(data: bytes, arrived_at: int, known: Known = ALL) -> Heard:
     parts = records(data)
     if len(parts) == 1:
         return advertisements(open_record(parts[0], arrived_at), known)
-    found: Heard = []
+    return collect(parts, lambda part: advertisements(open_record(part, arrived_at), known))
+
+
+def sent_at(data: bytes) -> int | None:
+    """Return when Funnel had a record, in ms since 1970: the last of its envelopes' times.
+
+    None where an envelope does not say, or something has none: what that measured has its time from the record's
+    arrival, perhaps. Raises DecodeError where nothing of the record can be read.
+    """
+    parts = records(data)
+    times: list[int] = []
     for part in parts:
         try:
-            found += advertisements(open_record(part, arrived_at), known)
-        except DecodeError as error:
-            found.append(kept(error))
-    return found
+            times += _times(open_record(part, UNSAID))
+        except DecodeError:
+            if len(parts) == 1:
+                raise
+    return None if not times or UNSAID in times else max(times)
+
+
+def _times(envelope: Envelope) -> Iterator[int]:
+    if type(envelope.payload) is not Joined:
+        yield envelope.at
+        return
+    for part in envelope.payload:
+        if type(part) is Envelope:
+            yield part.at
+        elif not isinstance(part, DecodeError):
+            yield envelope.at

@@ -6,18 +6,17 @@ Streams" (the event), "Configuring partial batch response" and "Retain discarded
 
 from __future__ import annotations
 
-import json
-from binascii import b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import orjson
 
 from processor.errors import LocalError
+from processor.local.stream import BATCH_INFO, EventSource, Record
+from processor.local.window import Part
 
 MAXIMUM_PAYLOAD = 6 * 1024 * 1024
 """Bytes of one synchronous invocation, Base64 and metadata included (Lambda's quotas)."""
@@ -33,71 +32,10 @@ class Throttled(LocalError):
     """
 
 
-class Record(NamedTuple):
-    """One record of a shard. `event` is its part of the invocation's JSON, `arrival` seconds since 1970."""
-
-    sequence_number: str
-    partition_key: str
-    arrival: float
-    event: bytes
-
-    @property
-    def sequence(self) -> int:
-        """The sequence number to compare by: as texts, those of unequal length would sort wrongly."""
-        return int(self.sequence_number)
-
-
-@dataclass(frozen=True)
-class EventSource:
-    """Where a mapping's records come from, and the function they go to."""
-
-    stream_arn: str
-    function_arn: str
-    role_arn: str
-
-    @classmethod
-    def of(cls, stream_arn: str, function_name: str) -> EventSource:
-        """Return the source of a stream whose function and role live in the stream's own account and region."""
-        parts = stream_arn.split(":")
-        if len(parts) != 6 or parts[2] != "kinesis":
-            raise LocalError(
-                f"a stream's ARN looks like arn:aws:kinesis:REGION:ACCOUNT:stream/NAME, not {stream_arn!r}"
-            )
-        _, partition, _, region, account, _ = parts
-        return cls(
-            stream_arn,
-            f"arn:{partition}:lambda:{region}:{account}:function:{function_name}",
-            f"arn:{partition}:iam::{account}:role/{function_name}",
-        )
-
-    @property
-    def region(self) -> str:
-        """The stream's region."""
-        return self.stream_arn.split(":")[3]
-
-    @cached_property
-    def _tail(self) -> str:
-        return (
-            f',"eventName":"aws:kinesis:record","invokeIdentityArn":{json.dumps(self.role_arn)}'
-            f',"awsRegion":{json.dumps(self.region)},"eventSourceARN":{json.dumps(self.stream_arn)}}}'
-        )
-
-    def record(self, shard_id: str, raw: Mapping[str, Any]) -> Record:
-        """Return the record that GetRecords gave, its part of the event encoded once for all its invocations."""
-        number: str = raw["SequenceNumber"]
-        key: str = raw["PartitionKey"]
-        arrived: datetime = raw["ApproximateArrivalTimestamp"]
-        arrival = round(arrived.timestamp(), 3)
-        event = (
-            f'{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":{json.dumps(key)}'
-            f',"sequenceNumber":"{number}","data":"{b2a_base64(raw["Data"], newline=False).decode()}"'
-            f',"approximateArrivalTimestamp":{arrival!r}}}'
-            f',"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"{shard_id}:{number}"{self._tail}'
-        )
-        return Record(number, key, arrival, event.encode())
-
-
 _OPEN, _CLOSE = b'{"Records":[', b"]}"
+
+WINDOW_ROOM = 1000
+"""Bytes kept free for what the event says of its window besides the state."""
 
 
 def payload_size(records: int, size: int) -> int:
@@ -111,7 +49,7 @@ class Batch:
 
     `retries` counts what the retry limit counts; `invocations` every time the function saw the first record in a batch;
     `failures` the failures in a row, for the back-off. With a `condition` the batch is given up: it is not for the
-    function any more but for the failure destination.
+    function any more but for the failure destination. `window` is its tumbling window, where there are such.
     """
 
     shard_id: str
@@ -122,10 +60,12 @@ class Batch:
     failures: int = 0
     condition: Condition | None = None
     unhandled: bool = False
+    window: Part | None = None
 
-    def event(self) -> bytes:
+    def event(self, stream_arn: str = "") -> bytes:
         """Return the invocation's payload, the JSON that Lambda sends for these records."""
-        return _OPEN + b",".join([record.event for record in self.records]) + _CLOSE
+        window = self.window.fields(self.shard_id, stream_arn) if self.window is not None else b""
+        return _OPEN + b",".join([record.event for record in self.records]) + b"]" + window + b"}"
 
 
 class Outcome(NamedTuple):
@@ -133,12 +73,14 @@ class Outcome(NamedTuple):
 
     `kind`: `success`; `partial`: the records from index `at` on are to be retried; `failed`: the whole batch is;
     `throttled`: the function was not invoked. `error` says why, for people; `unhandled` that the function raised.
+    `state`: what the function returned for its tumbling window, as JSON.
     """
 
     kind: Literal["success", "partial", "failed", "throttled"]
     at: int = 0
     error: str = ""
     unhandled: bool = False
+    state: bytes | None = None
 
 
 SUCCESS = Outcome("success")
@@ -199,7 +141,7 @@ def failure_record(batch: Batch, source: EventSource, now: float) -> dict[str, A
         },
         "version": "1.0",
         "timestamp": _iso(now),
-        "KinesisBatchInfo": {
+        BATCH_INFO[source.service]: {
             "shardId": batch.shard_id,
             "startSequenceNumber": first.sequence_number,
             "endSequenceNumber": last.sequence_number,
@@ -208,7 +150,7 @@ def failure_record(batch: Batch, source: EventSource, now: float) -> dict[str, A
             "batchSize": len(batch.records),
             "streamArn": source.stream_arn,
         },
-        "payload": batch.event().decode(),
+        "payload": batch.event(source.stream_arn).decode(),
     }
     if batch.invocations:
         record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST"}
@@ -218,4 +160,6 @@ def failure_record(batch: Batch, source: EventSource, now: float) -> dict[str, A
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return a time as Lambda writes it: milliseconds where there are any, as in DynamoDB's whole seconds not."""
+    at = datetime.fromtimestamp(round(seconds, 3), UTC)
+    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds").replace("+00:00", "Z")

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from processor.batch import Limits
 from processor.decode import NO_KEYS, readings
 from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
 from processor.decode.gateways import ALL, Advertisement, Known
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import COUNTERS, Reading
+from processor.rules import Limits
 from processor.store.reader import once
 from processor.store.tables import AttributeValue, cell_name, slot, slot_of
 from processor.store.units import item_size, write_units
@@ -262,8 +262,7 @@ def _same(sent: Reading, stored: Reading) -> bool:
 def stream_records(kinesis: Any, stream: str) -> list[dict[str, Any]]:
     """Read a whole stream back, every shard from its oldest record, each record with its `ShardId`."""
     found = []
-    for shard in kinesis.list_shards(StreamName=stream)["Shards"]:
-        name = shard["ShardId"]
+    for name in _shards(kinesis, stream):
         iterator = kinesis.get_shard_iterator(StreamName=stream, ShardId=name, ShardIteratorType="TRIM_HORIZON")
         token = iterator["ShardIterator"]
         while token:
@@ -272,4 +271,14 @@ def stream_records(kinesis: Any, stream: str) -> list[dict[str, Any]]:
             if not page["Records"] and not page.get("MillisBehindLatest"):
                 break
             token = page.get("NextShardIterator")
+    return found
+
+
+def _shards(kinesis: Any, stream: str) -> list[str]:
+    """Return the ids of all shards, closed ones included; a listing comes in pages."""
+    page = kinesis.list_shards(StreamName=stream)
+    found = [shard["ShardId"] for shard in page["Shards"]]
+    while "NextToken" in page:
+        page = kinesis.list_shards(NextToken=page["NextToken"])
+        found += [shard["ShardId"] for shard in page["Shards"]]
     return found

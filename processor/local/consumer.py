@@ -10,9 +10,12 @@ from collections.abc import Callable
 from threading import Condition
 from typing import Any
 
-from processor.local.batch import SUCCESS, Batch, EventSource, Outcome, Throttled, failure_record, outcome_of
+from processor.local.batch import SUCCESS, Batch, Outcome, Throttled, failure_record, outcome_of
+from processor.local.filters import FilterCriteria
 from processor.local.iterator import ShardIterator
 from processor.local.shard import ShardQueue
+from processor.local.stream import EventSource
+from processor.local.window import state_in
 
 SHARD_END = "SHARD_END"
 """The checkpoint of a closed shard whose last record is finished; the Kinesis Client Library's word for it."""
@@ -37,6 +40,7 @@ class ShardConsumer:
         self.done = False
         self.polls = 0  # reads begun
         self._source = source
+        self._filters = FilterCriteria(queue.settings.filters)
         self._invoke_function = invoke
         self._on_failure = on_failure
         self._clock = clock
@@ -56,6 +60,12 @@ class ShardConsumer:
         with self.changed:
             return 0.0 if not self.queue.unfinished and self.iterator.at_tip else self._iterator_age_ms
 
+    @property
+    def idle(self) -> bool:
+        """Say whether the last read left nothing unread, and nothing read is unfinished."""
+        with self.changed:
+            return self.done or (self.iterator.at_tip and self.queue.idle)
+
     def wants_poll(self) -> bool:
         """Say whether there is anything left to read, and room for it."""
         with self.changed:
@@ -65,11 +75,14 @@ class ShardConsumer:
         """Read once, and take in what came. From one thread at a time."""
         with self.changed:
             self.polls += 1
-        found = self.iterator.read()
-        records = [self._source.record(self.queue.shard_id, record) for record in found]
+        begun = self._clock()
+        records = self.iterator.read()
+        if self._filters:
+            records = [record._replace(matched=self._filters.match(record.event)) for record in records]
         with self.changed:
             self.queue.add(records, self._clock())
             if self.iterator.at_tip:
+                self.queue.tip_at = begun
                 self._tip = (self.polls, self.queue.read_to)
             self._changed()
 
@@ -93,14 +106,22 @@ class ShardConsumer:
             self._changed()
 
     def _invoke(self, batch: Batch) -> Outcome:
-        self._iterator_age_ms = max(0.0, (self._clock() - batch.records[-1].arrival) * 1000)
+        if batch.records:
+            self._iterator_age_ms = max(0.0, (self._clock() - batch.records[-1].arrival) * 1000)
         try:
-            response = self._invoke_function(batch.event())
+            response = self._invoke_function(batch.event(self._source.stream_arn))
         except Throttled as error:
             return Outcome("throttled", error=str(error))
         except Exception as error:  # whatever it is, the function did not take the batch
             return Outcome("failed", error=f"{type(error).__name__}: {error}", unhandled=True)
-        return outcome_of(batch, response) if self.queue.settings.report_batch_item_failures else SUCCESS
+        outcome = outcome_of(batch, response) if self.queue.settings.report_batch_item_failures else SUCCESS
+        if batch.window is None or outcome.kind == "failed":
+            return outcome
+        state = state_in(response)
+        if state is None:
+            return Outcome("failed", error="the response has no state, which a tumbling window needs")
+        # What a function returns beside a first record that failed is of nothing that counts as handled.
+        return outcome if outcome.kind == "partial" and not outcome.at else outcome._replace(state=state)
 
     def _give_up(self, batch: Batch) -> Outcome:
         if self._on_failure is not None:
@@ -111,7 +132,8 @@ class ShardConsumer:
         return SUCCESS
 
     def _changed(self) -> None:
-        self.done = self.done or (self.iterator.ended and not self.queue.unfinished)
+        self.queue.ended = self.iterator.ended
+        self.done = self.done or (self.iterator.ended and self.queue.idle)
         self.changed.notify_all()
 
     def goal(self, after_poll: int) -> int | None:

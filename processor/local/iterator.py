@@ -6,14 +6,12 @@ shard once a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-READ_LIMIT = 10_000
-"""Records of a GetRecords call: the most that the API allows."""
+from processor.local.stream import Page, Record, Start, Stream
 
 POLL_FIRST, POLL_MAXIMUM = 0.05, 0.2
 """Seconds between polls at the shard's tip: the first after records came, then doubled up to the second."""
@@ -31,21 +29,8 @@ THROTTLES = frozenset(
 )
 
 
-class Start(NamedTuple):
-    """Where to begin in a shard: a GetShardIterator type and what goes with it."""
-
-    type: str
-    sequence_number: str | None = None
-    timestamp: float | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of GetShardIterator."""
-        found: dict[str, Any] = {"ShardIteratorType": self.type}
-        if self.sequence_number is not None:
-            found["StartingSequenceNumber"] = self.sequence_number
-        if self.timestamp is not None:
-            found["Timestamp"] = datetime.fromtimestamp(self.timestamp, UTC)
-        return found
+RENEWED = frozenset({"ExpiredIteratorException", "TrimmedDataAccessException"})
+"""Errors that a new iterator mends: the first in a row is no trouble."""
 
 
 class ShardIterator:
@@ -56,12 +41,12 @@ class ShardIterator:
     unread. `next_poll` is when to read again.
     """
 
-    def __init__(
-        self, kinesis: Any, stream: Mapping[str, str], shard_id: str, start: Start, *, clock: Callable[[], float]
-    ) -> None:
-        self._kinesis = kinesis
-        self._where = {**stream, "ShardId": shard_id}
+    def __init__(self, stream: Stream, shard_id: str, start: Start, *, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._shard_id = shard_id
         self._start = start
+        # The stream's clock may go in whole seconds, and its iterators may know no timestamps.
+        self._since = None if start.timestamp is None else math.floor(start.timestamp)
         self._clock = clock
         self._iterator: str | None = None
         self._interval = POLL_FIRST
@@ -74,46 +59,49 @@ class ShardIterator:
         self.errors = 0
         self.last_error = ""
 
-    def read(self) -> list[Mapping[str, Any]]:
+    def read(self) -> list[Record]:
         """Return the next records; none where there are none, or where the read failed and is to be repeated."""
         try:
             if self._iterator is None:
                 self._iterator = self._open()
-            answer = self._kinesis.get_records(ShardIterator=self._iterator, Limit=READ_LIMIT)
+            page = self._stream.read(self._shard_id, self._iterator)
         except (ClientError, BotoCoreError) as error:
             self._failed(error)
             return []
         self._errors_in_a_row = 0
         self.missing = False
-        records: list[Mapping[str, Any]] = answer["Records"]
-        if records:
-            self._start = Start("AFTER_SEQUENCE_NUMBER", records[-1]["SequenceNumber"])
-        self._iterator = answer.get("NextShardIterator")
+        if page.records:
+            self._start = Start("AFTER_SEQUENCE_NUMBER", page.records[-1].sequence_number)
+        self._iterator = page.next_iterator
         self.ended = self._iterator is None
-        self.millis_behind_latest = 0 if self.ended else answer.get("MillisBehindLatest", 0)
-        # A full answer may say 0 and still leave records of the same millisecond behind.
-        self.at_tip = self.ended or (not self.millis_behind_latest and len(records) < READ_LIMIT)
-        self._plan(bool(records))
-        return records
+        self.at_tip = page.at_tip
+        self.millis_behind_latest = page.millis_behind
+        self._plan(page)
+        return self._young(page.records)
 
     def _open(self) -> str:
         if self._start.type == "LATEST":
             now = self._clock()
-            iterator = self._get_iterator()
+            iterator = self._stream.iterator(self._shard_id, self._start)
             # Should it expire before the first record, the next one must not begin at a later tip.
             self._start = Start("AT_TIMESTAMP", timestamp=now)
+            self._since = math.floor(now)
             return iterator
-        return self._get_iterator()
+        return self._stream.iterator(self._shard_id, self._start)
 
-    def _get_iterator(self) -> str:
-        answer = self._kinesis.get_shard_iterator(**self._where, **self._start.arguments())
-        iterator: str = answer["ShardIterator"]
-        return iterator
+    def _young(self, records: list[Record]) -> list[Record]:
+        """Pass over what is older than the timestamp to start at, until something is not."""
+        if self._since is None or not records:
+            return records
+        young = [record for record in records if record.arrival >= self._since]
+        if young:
+            self._since = None
+        return young
 
-    def _plan(self, found: bool) -> None:
-        if not self.at_tip:
+    def _plan(self, page: Page) -> None:
+        if page.more:
             delay = 0.0
-        elif found:
+        elif page.records:
             delay = self._interval = POLL_FIRST
         else:
             delay = self._interval
@@ -125,7 +113,9 @@ class ShardIterator:
         self.at_tip = False
         if code not in THROTTLES:
             self._iterator = None  # it may be of no use any more: taken anew, after the last record read
-        if code == "ExpiredIteratorException" and not self._errors_in_a_row:
+        if code == "TrimmedDataAccessException":  # what comes next has expired, unread: go on at the oldest there is
+            self._start = Start("TRIM_HORIZON")
+        if code in RENEWED and not self._errors_in_a_row:
             delay = 0.0
         else:
             self.missing = code == "ResourceNotFoundException"

@@ -1,4 +1,6 @@
-"""An event source mapping: polls every shard of a Kinesis stream and invokes a function with batches of its records.
+"""An event source mapping: polls every shard of a stream and invokes a function with batches of its records.
+
+The stream is one of Kinesis or of a DynamoDB table (`stream`); what differs between the two is in their adapters.
 
 MiniStack's own mapping honours little of what Lambda's does and takes a partial failure for success; this one keeps to
 Lambda's documentation. `batch` has the event and what an answer means, `shard` the lanes, retries and checkpoint of a
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any
@@ -19,8 +20,9 @@ from processor.errors import LocalError
 from processor.local.batch import Batch, Throttled
 from processor.local.consumer import SHARD_END, ShardConsumer
 from processor.local.mapping_settings import MappingSettings
-from processor.local.shard import Counts
+from processor.local.mapping_stats import MappingStats
 from processor.local.shards import Shards
+from processor.local.streams import stream_of
 
 __all__ = ["SHARD_END", "EventSourceMapping", "MappingSettings", "MappingStats", "Throttled"]
 
@@ -28,26 +30,13 @@ DISCOVER_SECONDS = 1.0
 """How often the shards are listed, besides whenever one has come to its end."""
 
 
-@dataclass
-class MappingStats(Counts):
-    """The counts of all shards together, and figures per shard id.
-
-    `iterator_age_ms` is Lambda's metric: the age of a batch's last record when it is sent (0 once nothing is left).
-    `millis_behind_latest` is GetRecords' figure. `read_errors` counts failed reads, which are repeated.
-    """
-
-    read_errors: int = 0
-    iterator_age_ms: dict[str, float] = field(default_factory=dict)
-    millis_behind_latest: dict[str, int] = field(default_factory=dict)
-
-
 class EventSourceMapping:
     """A mapping from a stream to `invoke`, a context manager.
 
-    kinesis: a boto3 client, or what answers describe_stream_summary, list_shards, get_shard_iterator and get_records
-    alike. stream: its ARN or name. invoke: takes the event's JSON and returns the function's answer (its body, or the
-    object it encodes); it raises where the function did, and `Throttled` where it could not be invoked. Up to the
-    parallelisation factor times the number of shards are called at a time.
+    client: the boto3 client of the stream's service (`kinesis`, or `dynamodbstreams` for a table's stream), or what
+    answers its calls alike. stream: its ARN, or the name of one of Kinesis. invoke: takes the event's JSON and returns
+    the function's answer (its body, or the object it encodes); it raises where the function did, and `Throttled` where
+    it could not be invoked. Up to the parallelisation factor times the number of shards are called at a time.
     on_failure: takes the failure record of a batch that was given up, `payload` included; where it raises, it is called
     again later, and the checkpoint waits. checkpoints: where another mapping of the stream ended (its `checkpoints`).
     clock: seconds since 1970.
@@ -55,7 +44,7 @@ class EventSourceMapping:
 
     def __init__(
         self,
-        kinesis: Any,
+        client: Any,
         stream: str,
         invoke: Callable[[bytes], Any],
         settings: MappingSettings | None = None,
@@ -68,18 +57,18 @@ class EventSourceMapping:
         self.settings = settings or MappingSettings()
         self._clock = clock
         self._shards = Shards(
-            kinesis,
+            stream_of(client, stream, function_name, self.settings),
             stream,
             self.settings,
             checkpoints or {},
             invoke=invoke,
             on_failure=on_failure,
-            function_name=function_name,
             clock=clock,
         )
         self._discover_now = Event()
         self._next_discovery = 0.0
         self._stopping = Event()
+        self._disabled = Event()
         self._threads: list[Thread] = []
         self._driven: set[str] = set()  # the shards that have their threads
         self._broken: BaseException | None = None
@@ -97,6 +86,19 @@ class EventSourceMapping:
         for thread in self._threads:  # the coordinator first: after it, none is added
             thread.join()
         self._raise_if_broken()
+
+    def disable(self) -> None:
+        """Stop to read and to invoke; return when no invocation is under way. The checkpoints stay where they are."""
+        self._disabled.set()
+        for consumer in self._consumers():
+            with consumer.changed:
+                while consumer.queue.running:
+                    consumer.changed.wait()
+
+    def enable(self) -> None:
+        """Go on where `disable` stopped."""
+        self._disabled.clear()
+        self._wake()
 
     def __enter__(self) -> EventSourceMapping:
         self.start()
@@ -116,16 +118,7 @@ class EventSourceMapping:
     @property
     def stats(self) -> MappingStats:
         """What happened so far: a copy."""
-        stats = MappingStats()
-        for consumer in self._consumers():
-            with consumer.changed:
-                for count in fields(Counts):
-                    setattr(stats, count.name, getattr(stats, count.name) + getattr(consumer.queue.counts, count.name))
-            shard_id = consumer.queue.shard_id
-            stats.read_errors += consumer.iterator.errors
-            stats.iterator_age_ms[shard_id] = consumer.iterator_age_ms
-            stats.millis_behind_latest[shard_id] = consumer.iterator.millis_behind_latest or 0
-        return stats
+        return MappingStats.of(self._consumers())
 
     def check(self) -> None:
         """Raise LocalError if the mapping broke."""
@@ -151,6 +144,13 @@ class EventSourceMapping:
         self._raise_if_broken()
         raise LocalError(f"the mapping was stopped before it was drained: {self._progress(goals)}")
 
+    @property
+    def idle(self) -> bool:
+        """Say whether all shards that were listed last are read to their tips or ends, and their records finished."""
+        consumers = self._consumers()
+        begun = {consumer.queue.shard_id for consumer in consumers}
+        return self._shards.listed <= begun and all(consumer.idle for consumer in consumers)
+
     def step(self) -> float:
         """Do all that is due now, in this thread; return the time when there is something to do again.
 
@@ -160,6 +160,8 @@ class EventSourceMapping:
             raise LocalError("step and start do not go together: the threads do all there is to do")
         if not self._shards.opened:
             self._shards.open()
+        if self._disabled.is_set():
+            return self._clock() + DISCOVER_SECONDS
         if self._discover_now.is_set() or self._clock() >= self._next_discovery:
             self._discover_now.clear()
             self._next_discovery = self._clock() + DISCOVER_SECONDS
@@ -199,6 +201,8 @@ class EventSourceMapping:
         return goal is not None and consumer.reached(goal)
 
     def _progress(self, shard_ids: Mapping[str, Any] | None) -> str:
+        if self._disabled.is_set():
+            return "the mapping is disabled"
         if shard_ids is None:
             return "the shards could not be listed"
         found = [(shard_id, self._shards.consumers.get(shard_id)) for shard_id in sorted(shard_ids)]
@@ -228,7 +232,7 @@ class EventSourceMapping:
     def _keep_polling(self, consumer: ShardConsumer) -> None:
         while not self._stopping.is_set() and not consumer.iterator.ended:
             with consumer.changed:
-                while not consumer.queue.has_room() and not self._stopping.is_set():
+                while (self._disabled.is_set() or not consumer.queue.has_room()) and not self._stopping.is_set():
                     consumer.changed.wait()
             if not self._stopping.wait(max(0.0, consumer.iterator.next_poll - self._clock())):
                 self._poll(consumer)
@@ -241,6 +245,9 @@ class EventSourceMapping:
         """Wait for the lane's next batch; None when there will be none any more."""
         with consumer.changed:
             while not self._stopping.is_set() and not consumer.done:
+                if self._disabled.is_set():
+                    consumer.changed.wait()
+                    continue
                 batch = consumer.take(lane)
                 if batch is not None:
                     return batch
@@ -263,6 +270,9 @@ class EventSourceMapping:
     def _halt(self) -> None:
         self._stopping.set()
         self._discover_now.set()
+        self._wake()
+
+    def _wake(self) -> None:
         for consumer in self._consumers():
             with consumer.changed:
                 consumer.changed.notify_all()

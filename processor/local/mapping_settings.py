@@ -6,23 +6,28 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from processor.errors import SettingsError
+from processor.local.filters import FilterCriteria
 
 StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
 
 
 @dataclass(frozen=True)
 class MappingSettings:
-    """What CreateEventSourceMapping takes for a Kinesis stream, with its ranges; SettingsError outside them.
+    """What CreateEventSourceMapping takes for a stream, with its ranges; SettingsError outside them.
 
     batch_size: records of an invocation at most, 1–10,000 (fewer where the payload limit of 6 MB is reached).
     batching_window_seconds: how long to gather them, 0–300. AWS takes whole seconds; here fractions too.
-    parallelization_factor: concurrent batches of a shard, 1–10; records of one partition key stay in order.
+    parallelization_factor: concurrent batches of a shard, 1–10; records of one partition key, or of one item of
+    DynamoDB, stay in order.
     starting_position: where to start in shards that have no checkpoint; `starting_position_timestamp`, seconds since
     1970, goes with AT_TIMESTAMP.
     bisect_batch_on_function_error: halve a failed batch before retrying it.
     maximum_retry_attempts: −1 (until the records expire) to 10,000.
     maximum_record_age_seconds: −1 (until they expire), or 60–604,800.
     report_batch_item_failures: believe the function's `batchItemFailures`.
+    tumbling_window_seconds: 0 (no windows) to 900; the function then returns a `state`. One state a shard is kept, so
+    parallelization_factor is 1 with it.
+    filters: patterns of the filter criteria, each the text of a JSON object; see `filters`.
     """
 
     batch_size: int = 100
@@ -34,12 +39,20 @@ class MappingSettings:
     maximum_retry_attempts: int = -1
     maximum_record_age_seconds: int = -1
     report_batch_item_failures: bool = False
+    tumbling_window_seconds: int = 0
+    filters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("batch_size", 1, 10_000)
         self._check("batching_window_seconds", 0, 300, fractions=True)
         self._check("parallelization_factor", 1, 10)
         self._check("maximum_retry_attempts", -1, 10_000)
+        self._check("tumbling_window_seconds", 0, 900)
+        if self.tumbling_window_seconds and self.parallelization_factor != 1:
+            raise SettingsError(
+                "tumbling_window_seconds keeps one state a shard: it goes with parallelization_factor 1"
+            )
+        FilterCriteria(self.filters)
         if self.maximum_record_age_seconds != -1:
             self._check("maximum_record_age_seconds", 60, 604_800, or_else="or -1 for no limit")
         if self.starting_position not in get_args(StartingPosition):

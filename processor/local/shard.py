@@ -1,8 +1,9 @@
 """A shard's records between being read and being finished: lanes, batches, retries and the checkpoint.
 
 A state machine without threads, clock or AWS: the caller says what was read, what time it is and how an invocation
-ended. The shard is split into as many lanes as the parallelisation factor, by a hash of the partition key; a lane has
-one batch under way at most. So no two invocations at a time hold records of one key, and a key's order holds.
+ended. The shard is split into as many lanes as the parallelisation factor, by a hash of the partition key, or of the
+keys of DynamoDB's item; a lane has one batch under way at most. So no two invocations at a time hold records of one
+key, and a key's order holds.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from zlib import crc32
 
-from processor.local.batch import MAXIMUM_PAYLOAD, Batch, Condition, Outcome, Record, payload_size
+from processor.local.batch import MAXIMUM_PAYLOAD, Batch, Condition, Outcome, payload_size
+from processor.local.lane import Lane
 from processor.local.mapping_settings import MappingSettings
+from processor.local.stream import Record
+from processor.local.window import Windows
 
 BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.1, 10.0
 """Seconds before the first retry, doubled with each failure in a row, and their limit. Lambda's are not documented."""
@@ -23,13 +27,14 @@ BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.1, 10.0
 class Counts:
     """What became of a shard's records and batches so far.
 
-    `records`: handled by the function. `discarded`: given up, sent to the failure destination. `invocations` include
-    `errors` (the whole batch failed) and `partials` (from some record on); `throttles` never reached the function.
-    `retries` use up the limit, `bisects` do not. `destination_errors`: the failure destination could not be reached;
-    it is tried again.
+    `records`: handled by the function; `filtered`: left out by the filter criteria; `discarded`: given up, sent to the
+    failure destination. `invocations` include `errors` (the whole batch failed) and `partials` (from some record on);
+    `throttles` never reached the function. `retries` use up the limit, `bisects` do not. `destination_errors`: the
+    failure destination could not be reached; it is tried again.
     """
 
     records: int = 0
+    filtered: int = 0
     discarded: int = 0
     invocations: int = 0
     errors: int = 0
@@ -38,32 +43,6 @@ class Counts:
     retries: int = 0
     bisects: int = 0
     destination_errors: int = 0
-
-
-class Lane:
-    """A sub-queue of a shard: what waits for a batch, what is to be tried again, what is under way."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[tuple[float, Record]] = (
-            deque()
-        )  # with the time each was received: the window counts from it
-        self.size = 0  # bytes of the waiting records' events
-        self.pending: list[Batch] = []  # to be sent before what waits; the next one last
-        self.running: Batch | None = None
-        self.not_before = 0.0
-
-    def gather(self, batch_size: int) -> tuple[Record, ...]:
-        """Take the records of the next batch from the waiting ones: as many as an invocation holds, one at least."""
-        records: list[Record] = []
-        size = 0
-        while self.waiting and len(records) < batch_size:
-            event = len(self.waiting[0][1].event)
-            if records and payload_size(len(records) + 1, size + event) > MAXIMUM_PAYLOAD:
-                break
-            records.append(self.waiting.popleft()[1])
-            size += event
-        self.size -= size
-        return tuple(records)
 
 
 class ShardQueue:
@@ -92,6 +71,9 @@ class ShardQueue:
         self._order: deque[tuple[str, float]] = deque()  # number and arrival of all above the checkpoint, as read
         self._finished: set[str] = set()  # those among them that are finished
         self._size = 0  # bytes of the unfinished records' events
+        self.windows = Windows(settings.tumbling_window_seconds) if settings.tumbling_window_seconds else None
+        self.ended = False  # the shard is read to its end
+        self.tip_at = 0.0  # when the last read began that left nothing unread
 
     def add(self, records: Iterable[Record], now: float) -> None:
         """Take in what was read from the shard, in its order. Records that were read before change nothing."""
@@ -102,18 +84,32 @@ class ShardQueue:
             self._read_to = sequence
             self._order.append((record.sequence_number, record.arrival))
             self._size += len(record.event)
-            lane = self.lanes[self.lane_of(record.partition_key)]
+            if not record.matched:
+                self.counts.filtered += 1
+                self._finish((record,))
+                continue
+            lane = self.lanes[self.lane_of(record.order_key)]
             lane.waiting.append((now, record))
             lane.size += len(record.event)
 
-    def lane_of(self, partition_key: str) -> int:
-        """Return the lane of a partition key."""
-        return crc32(partition_key.encode("utf-8", "surrogatepass")) % len(self.lanes)
+    def lane_of(self, order_key: str) -> int:
+        """Return the lane of the records that share an order key."""
+        return crc32(order_key.encode("utf-8", "surrogatepass")) % len(self.lanes)
 
     @property
     def unfinished(self) -> int:
         """Records read and not finished."""
         return len(self._order) - len(self._finished)
+
+    @property
+    def running(self) -> bool:
+        """Say whether any batch is under way."""
+        return any(lane.running is not None for lane in self.lanes)
+
+    @property
+    def idle(self) -> bool:
+        """Say whether nothing is left to do of what was read."""
+        return not self.unfinished and (self.windows is None or self.windows.start is None)
 
     @property
     def read_to(self) -> int:
@@ -139,15 +135,30 @@ class ShardQueue:
         lane = self.lanes[lane_index]
         if lane.running is not None:
             return None
+        if self._window_over(lane):
+            return 0.0
         if lane.pending:
             return lane.not_before
         if not lane.waiting:
             return None
-        received, _ = lane.waiting[0]
+        received, first = lane.waiting[0]
         full = len(lane.waiting) >= self.settings.batch_size
+        if self.windows is not None:  # those of a later window do not join this batch
+            full = full or not self.windows.same(first.arrival, lane.waiting[-1][1].arrival)
         if full or payload_size(len(lane.waiting), lane.size) > MAXIMUM_PAYLOAD:
             return received
         return received + self.settings.batching_window_seconds
+
+    def _window_over(self, lane: Lane) -> bool:
+        """Say whether the open window's last invocation is to be sent."""
+        windows = self.windows
+        if windows is None or windows.start is None:
+            return False
+        if lane.pending:  # of this window, or its last invocation itself, which is repeated
+            return windows.early and bool(lane.pending[-1].records)
+        if lane.waiting and not windows.early:
+            return not windows.holds(lane.waiting[0][1].arrival)
+        return windows.early or self.ended or self.tip_at >= windows.end
 
     def take(self, lane_index: int, now: float) -> Batch | None:
         """Return the batch that the lane is to send now, if any; the lane then waits for its `complete`.
@@ -158,14 +169,19 @@ class ShardQueue:
         if due is None or due > now:
             return None
         lane = self.lanes[lane_index]
-        if lane.pending:
+        if self.windows is not None and self._window_over(lane):
+            batch = Batch(self.shard_id, lane_index, (), window=self.windows.part(final=True))
+        elif lane.pending:
             batch = lane.pending.pop()
         else:
-            batch = Batch(self.shard_id, lane_index, lane.gather(self.settings.batch_size))
+            batch = Batch(self.shard_id, lane_index, lane.gather(self.settings.batch_size, self.windows))
             if payload_size(1, len(batch.records[0].event)) > MAXIMUM_PAYLOAD:
                 batch = replace(batch, condition="PayloadTooLarge")
         if batch.condition is None:
             batch = self._without_old(lane, batch, now)
+        if self.windows is not None and batch.records and batch.condition is None:
+            self.windows.open(batch.records[0].arrival)
+            batch = replace(batch, window=self.windows.part(final=False))
         lane.running = batch
         return batch
 
@@ -198,7 +214,11 @@ class ShardQueue:
         else:
             self.counts.invocations += 1
             tried = replace(batch, invocations=batch.invocations + 1, unhandled=outcome.unhandled)
+            if self.windows is not None and outcome.state is not None:
+                self.windows.keep(outcome.state)
             if outcome.kind == "success":
+                if self.windows is not None and not batch.records:
+                    self.windows.close()
                 self.counts.records += len(batch.records)
                 self._finish(batch.records)
             else:
@@ -239,7 +259,7 @@ class ShardQueue:
                 lane.pending.append(replace(batch, records=part, failures=0))
             lane.not_before = now  # halving ends after a few steps: no need to wait between them
             return
-        limit = self.settings.maximum_retry_attempts
+        limit = self.settings.maximum_retry_attempts if batch.records else -1  # a window's end: until it succeeds
         if limit != -1 and batch.retries >= limit:
             condition: Condition = "RetryAttemptsExhausted"
             lane.pending.append(replace(batch, condition=condition, failures=0))
@@ -255,10 +275,12 @@ class ShardQueue:
         lane.not_before = now + min(BACKOFF_MAXIMUM, BACKOFF_FIRST * 2 ** min(batch.failures, 10))
 
     def _finish(self, records: Iterable[Record]) -> None:
-        """Mark the records as done and move the checkpoint up to the lowest unfinished one."""
+        """Mark the records as done and move the checkpoint up to the lowest unfinished one, or to the open window."""
         for record in records:
             self._finished.add(record.sequence_number)
             self._size -= len(record.event)
+        if self.windows is not None and self.windows.start is not None:
+            return
         while self._order and self._order[0][0] in self._finished:
             self.checkpoint, _ = self._order.popleft()
             self._finished.remove(self.checkpoint)

@@ -9,11 +9,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from processor.errors import LocalError
-from processor.local.batch import EventSource
 from processor.local.consumer import SHARD_END, ShardConsumer
-from processor.local.iterator import ShardIterator, Start
+from processor.local.iterator import ShardIterator
 from processor.local.mapping_settings import MappingSettings
 from processor.local.shard import ShardQueue
+from processor.local.stream import Start, Stream
 
 
 class Shards:
@@ -25,25 +25,24 @@ class Shards:
 
     def __init__(
         self,
-        kinesis: Any,
-        stream: str,
+        stream: Stream,
+        name: str,
         settings: MappingSettings,
         checkpoints: Mapping[str, str],
         *,
         invoke: Callable[[bytes], Any],
         on_failure: Callable[[dict[str, Any]], None] | None,
-        function_name: str,
         clock: Callable[[], float],
     ) -> None:
         self.consumers: dict[str, ShardConsumer] = {}
         self.resumed = dict(checkpoints)
         self.opened = False
-        self._kinesis = kinesis
-        self._stream = {"StreamARN" if stream.startswith("arn:") else "StreamName": stream}
+        self.listed: set[str] = set()
+        self._stream = stream
+        self._name = name
         self._settings = settings
         self._invoke = invoke
         self._on_failure = on_failure
-        self._function_name = function_name
         self._clock = clock
         self._lock = Lock()
         self._at_start: set[str] = set()  # the shards of the first listing: LATEST is meant for these
@@ -52,13 +51,11 @@ class Shards:
     def open(self) -> None:
         """Describe the stream and begin with its shards. Raises LocalError where that fails."""
         try:
-            answer = self._kinesis.describe_stream_summary(**self._stream)["StreamDescriptionSummary"]
-            self._source = EventSource.of(answer["StreamARN"], self._function_name)
-            self._retention = answer["RetentionPeriodHours"] * 3600.0
+            self._stream.open()
             self._opened_at = self._clock()
             self._discover()
         except (ClientError, BotoCoreError) as error:
-            raise LocalError(f"cannot read the stream {next(iter(self._stream.values()))}: {error}") from error
+            raise LocalError(f"cannot read the stream {self._name}: {error}") from error
         self.opened = True
         if self._settings.starting_position == "LATEST":
             for consumer in self.consumers.values():
@@ -74,28 +71,20 @@ class Shards:
 
     def _discover(self) -> set[str]:
         with self._lock:
-            listed = self._list()
+            listed = self._stream.shards()
+            self.listed = set(listed)
             self._at_start = self._at_start or set(listed)
             for shard_id, consumer in self.consumers.items():
                 if consumer.iterator.missing and shard_id not in listed:
                     consumer.end()  # deleted, with what was unread in it
-            for shard_id, shard in listed.items():
+            for shard_id, parents in listed.items():
                 if shard_id in self.consumers:
                     continue
-                parents = [shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if shard.get(name)]
                 if all(self._finished(parent, listed) for parent in parents):
                     self.consumers[shard_id] = self._consumer(shard_id)
                 else:
                     self._waiting.add(shard_id)
             return set(listed)
-
-    def _list(self) -> dict[str, dict[str, Any]]:
-        answer = self._kinesis.list_shards(**self._stream)
-        found = list(answer["Shards"])
-        while token := answer.get("NextToken"):
-            answer = self._kinesis.list_shards(NextToken=token)
-            found += answer["Shards"]
-        return {shard["ShardId"]: shard for shard in found}
 
     def _finished(self, parent: str, listed: Mapping[str, Any]) -> bool:
         consumer = self.consumers.get(parent)
@@ -107,12 +96,15 @@ class Shards:
         checkpoint = self.resumed.get(shard_id)
         ended = checkpoint == SHARD_END
         queue = ShardQueue(
-            shard_id, self._settings, checkpoint=None if ended else checkpoint, retention_seconds=self._retention
+            shard_id,
+            self._settings,
+            checkpoint=None if ended else checkpoint,
+            retention_seconds=self._stream.retention_seconds,
         )
         start = self._start(shard_id, checkpoint)
-        iterator = ShardIterator(self._kinesis, self._stream, shard_id, start, clock=self._clock)
+        iterator = ShardIterator(self._stream, shard_id, start, clock=self._clock)
         consumer = ShardConsumer(
-            self._source, iterator, queue, invoke=self._invoke, on_failure=self._on_failure, clock=self._clock
+            self._stream.source, iterator, queue, invoke=self._invoke, on_failure=self._on_failure, clock=self._clock
         )
         if ended:
             consumer.end()

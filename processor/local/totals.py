@@ -1,4 +1,4 @@
-"""The ledger of a local run: what the function's EMF blobs say, added up as they come."""
+"""What a local run's functions say of themselves: their EMF blobs, added up as they come."""
 
 from __future__ import annotations
 
@@ -11,23 +11,15 @@ import orjson
 KEPT_LINES = 200
 
 
-class Totals:
-    """Adds up EMF blobs; keeps the last lines that are warnings or worse. Safe to feed from several threads."""
+class Blobs:
+    """Adds up one function's EMF blobs; keeps the last lines that are warnings or worse. Safe for several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.batches = 0
-        self.records = 0
-        self.ledger: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.write_calls = 0
-        self.write_units = 0.0
         self.cold_starts = 0
         self.memory_mb = 0.0
         self.duration_ms = 0.0
-        self.ages: Counter[int] = Counter()
-        """How many records were so many ms old when they were stored; in thousandths of a record."""
         self.troubles: list[str] = []
 
     def line(self, line: str) -> None:
@@ -49,15 +41,45 @@ class Totals:
 
     def _blob(self, blob: dict[str, Any]) -> None:
         self.batches += 1
+        self.cold_starts += blob["ColdStart"]
+        self.memory_mb = max(self.memory_mb, blob["MemoryPeakMB"])
+        self.duration_ms += blob["BatchDuration"][0]
+
+
+class RollupTotals(Blobs):
+    """What `rollup` says: `counts` as its log line has them (records, ranges, written, stale, devices, failed)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def _blob(self, blob: dict[str, Any]) -> None:
+        super()._blob(blob)
+        self.counts.update(blob["Rollup"])
+
+
+class Totals(Blobs):
+    """What `ingest` says: the ledger, the reasons, what was written and how late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = 0
+        self.ledger: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self.write_calls = 0
+        self.write_units = 0.0
+        self.ages: Counter[int] = Counter()
+        """How many records were so many ms old when they were stored; in thousandths of a record."""
+
+    def _blob(self, blob: dict[str, Any]) -> None:
+        super()._blob(blob)
         self.records += blob["Records"]
         self.ledger.update(blob["Ledger"])
         self.reasons.update(blob["Reasons"])
         self.ignored.update(blob["Ignored"])
         self.write_calls += blob["WriteCalls"]
         self.write_units += blob["WriteUnits"]
-        self.cold_starts += blob["ColdStart"]
-        self.memory_mb = max(self.memory_mb, blob["MemoryPeakMB"])
-        self.duration_ms += blob["BatchDuration"][0]
         ages = blob["RecordAge"]
         for age in ages if blob["Records"] else ():
             self.ages[round(age)] += round(1000 * blob["Records"] / len(ages))

@@ -1,7 +1,7 @@
 """Readings read back: one device between two times, the latest, many devices in parallel, the whole table.
 
-Gateways' clocks differ, so copies of one reading can stand in two slots: the reader looks `skew` back and counts
-one identity (counter and digest) once; readings without a counter count once within the resolution.
+Gateways' clocks differ, so copies of one reading can stand in two slots: the reader looks `skew` back and ahead and
+counts one identity (counter and digest) once; readings without a counter count once within the resolution.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.reading import Reading
+from processor.store.extent import extent
 from processor.store.tables import RESOLUTION_MS, SKEW_MS, AttributeValue, Slot, slot, slot_of
 from processor.store.wire import Client
 
@@ -46,7 +47,7 @@ class Reader:
 
         A reading belongs to the time of its first copy, so neighbouring ranges never count one twice.
         """
-        slots = self.slots(device, start - SKEW_MS, end)
+        slots = self.slots(device, start - SKEW_MS, end + SKEW_MS)
         return [reading for reading in once(_readings(slots)) if start <= (reading.at or 0) < end]
 
     def latest(self, device: str, count: int = 1) -> list[Reading]:
@@ -73,6 +74,17 @@ class Reader:
     def slots(self, device: str, start: int, end: int) -> Iterator[Slot]:
         """Yield the device's slots that touch [start, end) (ms since 1970), in order."""
         return self._slots(device, slot_of(start), slot_of(end - 1))
+
+    def stored(self, device: str, start: int, end: int, *, deadline: float | None = None) -> Iterator[Slot]:
+        """Yield the same slots as they are at this moment, those past their expiry too, until DynamoDB deletes them."""
+        return self._slots(device, slot_of(start), slot_of(end - 1), exact=True, deadline=deadline)
+
+    def extent(self, device: str, start: int, end: int) -> tuple[int, int] | None:
+        """Return the starts (epoch seconds) of the device's first and last slot in [start, end) (ms since 1970).
+
+        Expired ones that are not deleted yet count. None where there is no slot.
+        """
+        return extent(self._client, self._table, "slot", device, slot_of(start), slot_of(end - 1))
 
     def devices(self) -> list[Seen]:
         """Return every device of the table, by address. It reads the whole table's keys, in parallel."""
@@ -120,7 +132,14 @@ class Reader:
                 left.set()
 
     def _slots(
-        self, device: str, first: int | None = None, last: int | None = None, *, forward: bool = True
+        self,
+        device: str,
+        first: int | None = None,
+        last: int | None = None,
+        *,
+        forward: bool = True,
+        exact: bool = False,
+        deadline: float | None = None,
     ) -> Iterator[Slot]:
         body: dict[str, Any] = {
             "TableName": self._table,
@@ -135,13 +154,18 @@ class Reader:
             body["ExpressionAttributeValues"] |= {":a": {"N": str(first)}, ":b": {"N": str(last)}}
         if not forward:
             body["Limit"] = 20  # the latest readings are nearly always in the last slots
-        return (slot(item) for page in self._pages("Query", body) for item in page)
+        if exact:
+            body["ConsistentRead"] = True
+        pages = self._pages("Query", body, expired=exact, deadline=deadline)
+        return (slot(item) for page in pages for item in page)
 
-    def _pages(self, operation: str, body: dict[str, Any]) -> Iterator[list[dict[str, AttributeValue]]]:
-        """Yield the pages of a Query or Scan, without the items past their expiry."""
-        now = self._clock()
+    def _pages(
+        self, operation: str, body: dict[str, Any], *, expired: bool = False, deadline: float | None = None
+    ) -> Iterator[list[dict[str, AttributeValue]]]:
+        """Yield the pages of a Query or Scan; `expired`: with the items past their expiry."""
+        now = 0 if expired else self._clock()
         while True:
-            page = self._client.call(operation, body)
+            page = self._client.call(operation, body, deadline=deadline)
             yield [item for item in page["Items"] if "expires" not in item or int(item["expires"]["N"]) > now]
             if "LastEvaluatedKey" not in page:
                 return

@@ -16,18 +16,13 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
 from typing import Any, NamedTuple
 
-from processor.errors import StoreError, TransientError
+from processor.errors import StoreError
 from processor.reading import Reading, Value
+from processor.store.items import get_items
 from processor.store.tables import AttributeValue
 from processor.store.wire import Client
-
-BATCH = 100
-"""BatchGetItem takes at most so many keys."""
-
-ROUNDS = 8
 
 
 class Calibration(NamedTuple):
@@ -88,22 +83,8 @@ class Registry:
 
     def many(self, addresses: Iterable[str]) -> dict[str, Device]:
         """Return those of the devices that the table knows, by address."""
-        found = {}
-        waiting = iter(dict.fromkeys(addresses))
-        while keys := [{"device": {"S": address}} for address in islice(waiting, BATCH)]:
-            for item in self._batch(keys):
-                device = device_of(item)
-                found[device.address] = device
-        return found
-
-    def _batch(self, keys: list[dict[str, AttributeValue]]) -> Iterator[dict[str, AttributeValue]]:
-        for _ in range(ROUNDS):
-            answer = self._client.call("BatchGetItem", {"RequestItems": {self._table: {"Keys": keys}}})
-            yield from answer["Responses"].get(self._table, ())
-            keys = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-            if not keys:
-                return
-        raise TransientError("ThrottlingException", f"{self._table}: {len(keys)} keys left unread after {ROUNDS} tries")
+        keys = [{"device": {"S": address}} for address in dict.fromkeys(addresses)]
+        return {item["device"]["S"]: device_of(item) for item in get_items(self._client, self._table, keys)}
 
     def all(self) -> Iterator[Device]:
         """Yield every device, in no order."""

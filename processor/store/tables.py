@@ -105,7 +105,7 @@ def _reading(device: str, start: int, name: str, cell: Mapping[str, AttributeVal
         device,
         start * 1000 + int(cell[OFFSET]["N"]),
         cell[FORMAT]["S"],
-        {name_of(key): _value(value) for key, value in cell.items() if key not in (OFFSET, FORMAT)},
+        {known: value_of(value) for key, value in cell.items() if (known := _quantity(key)) is not None},
         int(counter) if name[0] == "c" else None,
         digest_of(letters),
     )
@@ -116,7 +116,23 @@ def digest_of(letters: str) -> int:
     return int.from_bytes(urlsafe_b64decode(letters), "big")
 
 
-def _value(value: AttributeValue) -> Value:
+def _quantity(key: str) -> str | None:
+    """Return the quantity of a cell's key; None where there is none: a newer version may know more than this one."""
+    try:
+        return None if key in (OFFSET, FORMAT) else name_of(key)
+    except KeyError:
+        return None
+
+
+def attribute_value(value: Value) -> AttributeValue:
+    """Return a reading's value in DynamoDB's JSON."""
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    return {"S": value} if isinstance(value, str) else {"N": repr(value)}
+
+
+def value_of(value: AttributeValue) -> Value:
+    """Return a value in DynamoDB's JSON as a reading's."""
     if "N" in value:
         number: str = value["N"]
         return int(number) if number.lstrip("-").isdigit() else float(number)

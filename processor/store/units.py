@@ -1,4 +1,4 @@
-"""Write units as DynamoDB bills them, computed from items: for servers that do not count, and to plan cost.
+"""Write and read units as DynamoDB bills them, computed from items: for servers that do not count, and to plan cost.
 
 Source: Amazon DynamoDB Developer Guide, "DynamoDB item sizes and formats" and "Read and write operations".
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 WRITE_UNIT = 1024
+READ_UNIT = 4096
 
 
 def item_size(item: Mapping[str, Mapping[str, Any]]) -> int:
@@ -44,3 +45,8 @@ def _number_size(text: str) -> int:
 def write_units(before: int, after: int) -> int:
     """Return the write units of a write that takes an item from one size in bytes to another (0: none there)."""
     return max(1, -(-max(before, after) // WRITE_UNIT))
+
+
+def read_units(size: int, *, consistent: bool = False) -> float:
+    """Return the read units of so many bytes read at once (0: nothing was there), half if they may be a moment old."""
+    return max(1, -(-size // READ_UNIT)) * (1.0 if consistent else 0.5)

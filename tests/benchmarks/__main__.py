@@ -1,6 +1,6 @@
 """Run the benchmarks and print their tables.
 
-    uv run --group bench python -m tests.benchmarks [decode] [writer] [handler] [--rounds 9]
+    uv run --group bench python -m tests.benchmarks [decode] [path] [writer] [handler] [--rounds 9]
 
 README.md beside this file says what is compared with what, and what came out.
 """
@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 from tests.benchmarks.measure import LEAST
 
-NAMES = ("decode", "writer", "handler", "cache", "package")
+NAMES = ("decode", "path", "writer", "handler", "cache", "queries", "package")
 
 
 def main() -> None:

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from processor.batch import Batch, Rules
+from processor.batch import Batch
 from processor.decode.envelope import seal
 from processor.decode.gateways import Advertisement, binary, ruuvi
 from processor.ingest import Ingest
 from processor.quarantine import Quarantine
+from processor.rules import Rules
 from processor.store.wire import connect
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry

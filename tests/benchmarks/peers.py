@@ -1,29 +1,51 @@
 """Other decoders of the same formats, each behind the same two steps: `given` (not timed) and `decode` (timed).
 
-Each gets what comes closest to "one advertisement" in its own interface, made ready beforehand. They are in the
-dependency group `bench`; one that is not installed is left out.
+Each is used as on a stream of advertisements: what it keeps from one to the next (a parser, an object for each sensor)
+is made beforehand, and it gets what comes closest to "one advertisement" in its own interface, made ready beforehand.
+They are in the dependency group `bench`; one that is not installed is left out.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
+from uuid import UUID
 
+from processor.decode.advertisement import MANUFACTURER_DATA, NAMES, SERVICE_DATA_16, structures
 from tests.benchmarks.messages import Message
 
 RSSI = -60
+
+Names = Mapping[str, "str | tuple[str, float]"]
+"""Our quantities, by what a peer calls them; with a factor where its unit is another one."""
 
 
 class Peer(Protocol):
     """A decoder to compare with."""
 
-    name: str
-    takes: str
-    """What it is given, for the reader of the tables."""
-    kinds: ClassVar[Mapping[str, Mapping[str, str]]]
-    """The formats that it reads, and what it calls the quantities that are compared."""
+    @property
+    def name(self) -> str:
+        """Its name in the package index."""
+
+    @property
+    def takes(self) -> str:
+        """What it is given, for the reader of the tables."""
+
+    @property
+    def kinds(self) -> Iterable[str]:
+        """The kinds of messages that it reads."""
+
+    @property
+    def names(self) -> Names:
+        """The quantities that are compared."""
+
+    @property
+    def within(self) -> float:
+        """How far its numbers may be from ours, as it rounds, in its own unit."""
 
     def given(self, message: Message) -> Any:
         """Return a message as the peer takes it."""
@@ -35,17 +57,20 @@ class Peer(Protocol):
         """Return the values in an answer of `decode`."""
 
 
-_CLIMATE = {"temperature": "temperature", "humidity": "humidity"}
+HUNDREDTHS = 0.0051
+
+_CLIMATE = {"temperature": "temperature", "humidity": "humidity", "battery": "battery"}
+_HECTOPASCAL = {"pressure": ("pressure", 100)}
 
 
 class RuuvitagSensor:
     """ruuvitag-sensor: `DataFormats.convert_data`, then the format's decoder."""
 
     name = "ruuvitag-sensor"
-    takes = "the advertisement in hexadecimal, its length before it and the RSSI behind it"
-    kinds: ClassVar[Mapping[str, Mapping[str, str]]] = dict.fromkeys(
-        ("ruuvi.3", "ruuvi.5", "ruuvi.6", "ruuvi.e1"), _CLIMATE
-    )
+    takes = "the advertisement in hexadecimal, its length before it and the RSSI behind it (its adapters' form)"
+    kinds = ("ruuvi.3", "ruuvi.5", "ruuvi.6", "ruuvi.e1")
+    names: ClassVar[Names] = {"temperature": "temperature", "humidity": "humidity", **_HECTOPASCAL}
+    within = HUNDREDTHS
 
     def __init__(self) -> None:
         from ruuvitag_sensor.data_formats import DataFormats
@@ -67,14 +92,22 @@ class RuuvitagSensor:
 
 
 class Bleparser:
-    """bleparser: `BleParser.parse_raw_data`, its filter of duplicates off."""
+    """bleparser: one `BleParser`, its `parse_raw_data` for each event; its filter of duplicates off."""
 
     name = "bleparser"
     takes = "an HCI event (LE advertising report) as bytes"
-    kinds: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        **dict.fromkeys(("ruuvi.3", "ruuvi.5", "bthome.2", "bthome.2 encrypted"), _CLIMATE),
-        "ibeacon": {"major": "major", "minor": "minor"},
-    }
+    kinds = (
+        "atc1441", "atc1441.encrypted", "bluemaestro.thd", "bluemaestro.thpd", "bthome.2", "bthome.2 encrypted",
+        "govee.h5051", "govee.h5074", "govee.h5075", "govee.h5101", "govee.h5178", "govee.h5179", "govee.h5181",
+        "govee.h5182", "ibeacon", "inkbird.ibs", "mibeacon", "mibeacon encrypted", "pvvx", "pvvx.encrypted", "qingping",
+        "ruuvi.3", "ruuvi.5", "switchbot.meter", "thermopro.tp35x",
+    )  # fmt: skip
+    names: ClassVar[Names] = {
+        "temperature": "temperature", "humidity": "humidity", "major": "major", "minor": "minor",
+        "dew_point": "dewpoint", **_HECTOPASCAL,
+        **{f"acceleration_{axis}": (f"acceleration {axis}", 0.001) for axis in "xyz"},
+    }  # fmt: skip
+    within = HUNDREDTHS
 
     def __init__(self) -> None:
         from bleparser import BleParser
@@ -94,35 +127,73 @@ class Bleparser:
         return self._parser.parse_raw_data(given)
 
     def values(self, found: Any) -> Mapping[str, Any]:
-        return dict(found[0])
+        values = dict(found[0])
+        # Of a meat thermometer, the first probe's.
+        return {"temperature": values.get("temperature probe 1"), **values}
 
 
-class BTHomeBLE:
-    """bthome-ble: `BTHomeBluetoothDeviceData.update`, one object for each sensor, as Home Assistant keeps them."""
+class Split(NamedTuple):
+    """An advertisement whose AD structures are split, as Bluetooth stacks hand it over."""
 
-    name = "bthome-ble"
+    manufacturer: dict[int, bytes]
+    services: dict[str, bytes]
+    uuids: list[str]
+    name: str
+
+    @classmethod
+    def of(cls, message: Message) -> Split:
+        found = cls({}, {}, [], "")
+        for ad_type, data in structures(message.data):
+            number = int.from_bytes(data[:2], "little")
+            if ad_type == MANUFACTURER_DATA:
+                found.manufacturer[number] = data[2:]
+            elif ad_type == SERVICE_DATA_16:
+                found.services[_long(number)] = data[2:]
+            elif ad_type == 0x03:
+                found.uuids.extend(_long(int.from_bytes(data[at : at + 2], "little")) for at in range(0, len(data), 2))
+            elif ad_type == 0x07:
+                found.uuids.append(str(UUID(bytes=data[::-1])))
+            elif ad_type in NAMES:
+                found = found._replace(name=data.decode())
+        return found
+
+
+def _long(uuid: int) -> str:
+    return f"0000{uuid:04x}-0000-1000-8000-00805f9b34fb"
+
+
+class HomeAssistant:
+    """One of the libraries of Home Assistant: an object for each sensor, whose `update` gets its advertisements."""
+
     takes = "a BluetoothServiceInfoBleak: the AD structures are already split"
-    kinds: ClassVar[Mapping[str, Mapping[str, str]]] = dict.fromkeys(("bthome.2", "bthome.2 encrypted"), _CLIMATE)
+    names: ClassVar[Names] = {
+        **_CLIMATE, **_HECTOPASCAL, "dew_point": "dew_point", "co2": "carbon_dioxide", "pm2_5": "pm25",
+        "temperature_2": "temperature_probe_2", "temperature_3": "temperature_probe_3",
+        "temperature_4": "temperature_probe_4", "ambient_temperature": "ambient_temperature_probe_1",
+    }  # fmt: skip
+    within = HUNDREDTHS
 
-    def __init__(self) -> None:
-        from bthome_ble import BTHomeBluetoothDeviceData
+    def __init__(self, name: str, maker: str, *kinds: str) -> None:
         from habluetooth import BluetoothServiceInfoBleak
 
-        self._new = BTHomeBluetoothDeviceData
+        module = import_module(name.replace("-", "_"))
+        self.name, self.kinds = name, kinds
+        self._new = getattr(module, f"{maker}BluetoothDeviceData")
         self._info = BluetoothServiceInfoBleak
-        self._devices: dict[str, Any] = {}
+        self._devices: dict[tuple[str, bytes | None], Any] = {}
 
     def given(self, message: Message) -> tuple[Callable[[Any], Any], Any]:
-        if message.address not in self._devices:
-            self._devices[message.address] = self._new(message.key)
-        payload = message.data[message.data.index(b"\xd2\xfc") + 2 :]
+        sensor = message.address, message.key
+        if sensor not in self._devices:
+            self._devices[sensor] = self._new() if message.key is None else self._new(bindkey=message.key)
+        split = Split.of(message)
         info = self._info(
-            name=message.address,
+            name=split.name or message.address,
             address=message.address,
             rssi=RSSI,
-            manufacturer_data={},
-            service_data={"0000fcd2-0000-1000-8000-00805f9b34fb": payload},
-            service_uuids=["0000fcd2-0000-1000-8000-00805f9b34fb"],
+            manufacturer_data=split.manufacturer,
+            service_data=split.services,
+            service_uuids=split.uuids,
             source="local",
             device=None,
             advertisement=None,
@@ -131,25 +202,223 @@ class BTHomeBLE:
             tx_power=None,
             raw=message.data,
         )
-        return self._devices[message.address].update, info
+        return self._devices[sensor].update, info
 
     def decode(self, given: tuple[Callable[[Any], Any], Any]) -> Any:
         update, info = given
         return update(info)
 
     def values(self, found: Any) -> Mapping[str, Any]:
-        return {value.device_key.key: value.native_value for value in found.entity_values.values()}
+        values = {value.device_key.key: value.native_value for value in found.entity_values.values()}
+        probe = values.get("temperature_probe_1", values.get("internal_temperature_probe_1"))
+        return {"temperature": probe, **values}
+
+
+HOME_ASSISTANT = (
+    ("bluemaestro-ble", "BlueMaestro", "bluemaestro.t", "bluemaestro.thd", "bluemaestro.thd.22", "bluemaestro.thpd"),
+    ("bthome-ble", "BTHome", "bthome.2", "bthome.2 encrypted"),
+    (
+        "govee-ble", "Govee", "govee.h5051", "govee.h5074", "govee.h5075", "govee.h5101", "govee.h5106", "govee.h5108",
+        "govee.h5140", "govee.h5178", "govee.h5179", "govee.h5181", "govee.h5182", "govee.h5184.1", "govee.h5184.2",
+    ),
+    ("inkbird-ble", "INKBIRD", "inkbird.ibs"),
+    ("mopeka-iot-ble", "MopekaIOT", "mopeka.pro"),
+    ("qingping-ble", "Qingping", "qingping"),
+    ("sensorpush-ble", "SensorPush", "sensorpush.ht1", "sensorpush.htw", "sensorpush.htp"),
+    ("thermopro-ble", "ThermoPro", "thermopro.tp35x", "thermopro.tp96x"),
+    ("xiaomi-ble", "Xiaomi", "mibeacon", "mibeacon encrypted"),
+)  # fmt: skip
+
+
+class PySwitchbot:
+    """PySwitchbot: `parse_advertisement_data`, which is told the model where the advertisement does not say it."""
+
+    name = "PySwitchbot"
+    takes = "bleak's AdvertisementData: the AD structures are already split"
+    kinds = (
+        "switchbot.meter", "switchbot.motion", "switchbot.contact", "switchbot.climate", "switchbot.climate_co2",
+        "switchbot.hub2", "switchbot.motion.passive", "switchbot.contact.passive", "switchbot.leak",
+    )  # fmt: skip
+    names: ClassVar[Names] = {
+        **_CLIMATE, "co2": "co2", "motion": "motion_detected", "door": "contact_open", "moisture_detected": "leak",
+        "light": "is_light",
+    }  # fmt: skip
+    within = HUNDREDTHS
+
+    def __init__(self) -> None:
+        from bleak.backends.device import BLEDevice
+        from bleak.backends.scanner import AdvertisementData
+        from switchbot import SwitchbotModel
+        from switchbot.adv_parser import parse_advertisement_data
+
+        self._device, self._advertisement, self._parse = BLEDevice, AdvertisementData, parse_advertisement_data
+        self._devices: dict[str, Any] = {}
+        self._models = {
+            "switchbot.outdoor_meter": SwitchbotModel.IO_METER,
+            "switchbot.meter_pro_co2": SwitchbotModel.METER_PRO_C,
+            "switchbot.hub2": SwitchbotModel.HUB2,
+            "switchbot.motion": SwitchbotModel.MOTION_SENSOR,
+            "switchbot.contact": SwitchbotModel.CONTACT_SENSOR,
+            "switchbot.leak": SwitchbotModel.LEAK,
+        }
+
+    def given(self, message: Message) -> tuple[Any, Any, Any]:
+        split = Split.of(message)
+        advertisement = self._advertisement(
+            None, split.manufacturer, split.services, split.uuids, None, RSSI, platform_data=()
+        )
+        device = self._devices.get(message.address)
+        if device is None:
+            device = self._devices[message.address] = self._device(message.address, None, {})
+        return device, advertisement, self._models.get(message.model or "")
+
+    def decode(self, given: tuple[Any, Any, Any]) -> Any:
+        return self._parse(*given)
+
+    def values(self, found: Any) -> Mapping[str, Any]:
+        return dict(found.data["data"])
+
+
+class Aranet4:
+    """aranet4: `Aranet4Advertisement`, which its scanner makes of each advertisement."""
+
+    name = "aranet4"
+    takes = "bleak's AdvertisementData: the AD structures are already split"
+    kinds = ("aranet.4", "aranet.2", "aranet.radiation", "aranet.radon")
+    names: ClassVar[Names] = {
+        **_CLIMATE, **_HECTOPASCAL, "co2": "co2", "radon": "radon_concentration", "radiation_dose": "radiation_total"
+    }  # fmt: skip
+    within = 0.051
+
+    def __init__(self) -> None:
+        from aranet4.client import Aranet4Advertisement
+        from bleak.backends.device import BLEDevice
+        from bleak.backends.scanner import AdvertisementData
+
+        self._device, self._advertisement, self._read = BLEDevice, AdvertisementData, Aranet4Advertisement
+        self._devices: dict[str, Any] = {}
+
+    def given(self, message: Message) -> tuple[Any, Any]:
+        split = Split.of(message)
+        advertisement = self._advertisement(
+            None, split.manufacturer, split.services, split.uuids, None, RSSI, platform_data=()
+        )
+        device = self._devices.get(message.address)
+        if device is None:
+            device = self._devices[message.address] = self._device(message.address, None, {})
+        return device, advertisement
+
+    def decode(self, given: tuple[Any, Any]) -> Any:
+        return self._read(*given)
+
+    def values(self, found: Any) -> Mapping[str, Any]:
+        values = dict(vars(found.readings))
+        # A radiation meter's readings hold these too, unset.
+        return {name: value for name, value in values.items() if value != -1}
+
+
+class Theengs:
+    """TheengsDecoder, which is C++: `decodeBLE`."""
+
+    name = "TheengsDecoder"
+    takes = "the JSON text that its gateway makes of an advertisement, and answers with JSON text"
+    kinds = (
+        "aranet.4", "atc1441", "bluemaestro.t", "bluemaestro.thd", "bluemaestro.thd.22", "bluemaestro.thpd",
+        "govee.h5101", "govee.h5106", "govee.h5108", "govee.h5140", "ibeacon", "inkbird.ibs", "moko.climate",
+        "moko.device", "pvvx", "qingping", "ruuvi.3", "ruuvi.5", "sensorpush.htp", "sensorpush.htw",
+        "switchbot.contact", "switchbot.meter", "switchbot.motion", "thermopro.tp35x",
+    )  # fmt: skip
+    names: ClassVar[Names] = {
+        "temperature": "tempc", "humidity": "hum", "battery_voltage": "volt", "co2": "co2",
+        "motion": "motion", "tx_power": "txpower",
+    }  # fmt: skip
+    within = 0.1
+    """It leaves what the digits of a packed number hold below its step."""
+
+    def __init__(self) -> None:
+        from TheengsDecoder import decodeBLE
+
+        self._decode = decodeBLE
+
+    def given(self, message: Message) -> str:
+        split = Split.of(message)
+        found: dict[str, Any] = {"id": message.address, "rssi": RSSI}
+        if split.name:
+            found["name"] = split.name
+        for company, data in split.manufacturer.items():
+            found["manufacturerdata"] = (company.to_bytes(2, "little") + data).hex()
+        for uuid, data in split.services.items():
+            found |= {"servicedata": data.hex(), "servicedatauuid": f"0x{uuid[4:8]}"}
+        return json.dumps(found)
+
+    def decode(self, given: str) -> Any:
+        return self._decode(given)
+
+    def values(self, found: Any) -> Mapping[str, Any]:
+        return dict(json.loads(found))
+
+
+class Beacontools:
+    """beacontools: `parse_packet`."""
+
+    name = "beacontools"
+    takes = "the advertisement as bytes"
+    kinds = ("eddystone.tlm", "eddystone.uid", "eddystone.url", "ibeacon")
+    names: ClassVar[Names] = {
+        "tx_power": "_tx_power", "major": "_major", "minor": "_minor", "url": "_url", "namespace": "_namespace",
+        "battery_voltage": ("_voltage", 0.001), "advertisement_count": "_advertising_count",
+    }  # fmt: skip
+    """Not a TLM frame's temperature, of which it drops the fraction."""
+    within = 0.0
+
+    def __init__(self) -> None:
+        from beacontools import parse_packet
+
+        self._parse = parse_packet
+
+    def given(self, message: Message) -> bytes:
+        return message.data
+
+    def decode(self, given: bytes) -> Any:
+        return self._parse(given)
+
+    def values(self, found: Any) -> Mapping[str, Any]:
+        return vars(found)
 
 
 def installed() -> list[Peer]:
     """Return the peers that are there."""
-    found: list[Peer] = []
-    for make in (RuuvitagSensor, Bleparser, BTHomeBLE):
+    makes: list[tuple[str, Callable[[], Peer]]] = [
+        (make.name, make) for make in (RuuvitagSensor, Bleparser, PySwitchbot, Aranet4, Theengs, Beacontools)
+    ]
+    makes += [(each[0], lambda each=each: HomeAssistant(*each)) for each in HOME_ASSISTANT]  # type: ignore[misc]
+    found = []
+    for name, make in makes:
         try:
             found.append(make())
         except ImportError:
-            print(f"{make.name} is not installed: uv run --group bench python -m tests.benchmarks")
+            print(f"{name} is not installed: uv run --group bench python -m tests.benchmarks")
     return found
+
+
+def compared(peer: Peer, message: Message, found: Any) -> list[str]:
+    """Return the quantities in which a peer's answer agrees with the message; AssertionError where one does not."""
+    values = peer.values(found)
+    agreed = []
+    for name, known in peer.names.items():
+        key, factor = known if isinstance(known, tuple) else (known, 1)
+        if name not in message.values or values.get(key) is None:
+            continue
+        mine, other = message.values[name], values[key]
+        if isinstance(mine, str):
+            same = str(other) == mine
+        else:
+            # A sixth digit: what a float of four bytes or a multiplication leaves.
+            same = abs(float(other) * factor - float(mine)) <= peer.within * factor + abs(float(mine)) * 1e-6
+        assert same, f"{peer.name}: {name} is {other!r}, not {mine!r}: {message}"
+        agreed.append(name)
+    assert agreed, f"{peer.name} says nothing of {message}: {values}"
+    return agreed
 
 
 def described(peer: Peer) -> str:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from processor.batch import Limits
 from processor.decode.gateways import Advertisement
 from processor.reading import Reading
+from processor.rules import Limits
 from processor.store.tables import slot
 from processor.store.wire import Credentials
 from processor.store.writer import Group, Writer

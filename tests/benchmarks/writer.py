@@ -16,10 +16,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from processor.batch import Batch, Rules
+from processor.batch import Batch
 from processor.decode import readings
 from processor.decode.gateways import Advertisement
 from processor.reading import Reading
+from processor.rules import Rules
 from processor.store.wire import connect
 from processor.store.writer import Group, Writer
 from tests.benchmarks.measure import Measured, paired, show, verdict

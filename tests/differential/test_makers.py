@@ -12,7 +12,7 @@ import struct
 import pytest
 
 from processor.decode import readings
-from processor.decode.advertisement import manufacturer_data, structure
+from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.formats import MANUFACTURERS
 from processor.decode.formats import inkbird as ours_inkbird
 from processor.errors import DecodeError
@@ -246,3 +246,23 @@ def test_aranet(start, size, kind):
             )
         if "temperature" in mine:
             assert mine["temperature"] == pytest.approx(reading.temperature, abs=0.051)
+
+
+def test_jaalee():
+    """The bytes are the same, the formula is not: theirs was estimated from a few samples, ours is the maker's.
+
+    ble_monitor, from which bleparser comes, took over the maker's in version 12.8 (issue 1285); bleparser 3.7 has not.
+    """
+    library = pytest.importorskip("bleparser")
+    mac = bytes.fromhex(ADDRESS.replace(":", ""))
+    for data in payloads(5):
+        advertisement = service_data(0xF525, data[:1] + mac[::-1] + data[1:])
+        (reading,) = readings(advertisement, ADDRESS, 1)
+        packet = b"\x04\x3e" + bytes([len(advertisement) + 12]) + b"\x02\x01\x03\x01" + mac[::-1]
+        packet += bytes([len(advertisement)]) + advertisement + b"\xc4"
+        other, _ = library.BleParser(discovery=True).parse_raw_data(packet)
+        temperature = round((reading.values["temperature"] + 45) * 65535 / 175)
+        humidity = round(reading.values["humidity"] * 65535 / 100)
+        assert other["battery"] == reading.values["battery"]
+        assert other["temperature"] == pytest.approx(0.0026821682 * temperature - 46.873, abs=0.0051)
+        assert other["humidity"] == pytest.approx(0.0019213762 * humidity - 6.332, abs=0.0051)

@@ -238,3 +238,31 @@ def test_a_mapping_starts_once_and_is_either_stepped_or_started(kinesis):
             mapping.start()
         with pytest.raises(LocalError, match="do not go together"):
             mapping.step()
+
+
+def test_disable_waits_for_the_running_invocation_and_enable_goes_on(kinesis):
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+    put(kinesis, "a", "b", key="k")
+
+    def invoke(event):
+        begun.set()
+        assert go_on.wait(30)
+        seen.extend(texts_of(event))
+
+    with EventSourceMapping(kinesis, kinesis.arn, invoke, MappingSettings(batch_size=1, **QUICK)) as mapping:
+        assert begun.wait(30)
+        disabler = threading.Thread(target=mapping.disable)
+        disabler.start()
+        assert mapping._disabled.wait(30)
+        assert not seen
+        go_on.set()
+        disabler.join(30)
+        assert seen == ["a"]
+        checkpoints = mapping.checkpoints
+        put(kinesis, "c", key="k")
+        with pytest.raises(LocalError, match="the mapping is disabled"):
+            mapping.drain(0.3)
+        assert (seen, mapping.checkpoints) == (["a"], checkpoints)
+        mapping.enable()
+        mapping.drain(30)
+    assert seen == ["a", "b", "c"]

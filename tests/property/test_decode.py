@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import processor
 from processor.decode.advertisement import manufacturer_data, service_data, structure, structures
-from processor.decode.formats import MANUFACTURERS, SERVICES
+from processor.decode.formats import MANUFACTURERS, SERVICES, model_of
 
 ADDRESS = "54:48:E6:8F:80:A5"
 KEYS = {ADDRESS: bytes(range(16))}
@@ -55,6 +55,13 @@ def test_any_payload_of_a_known_maker(data, address):
 @given(advertisements, st.integers(0, 200))
 def test_any_advertisement_cut_anywhere(data, end):
     check(data[:end], ADDRESS)
+
+
+@given(advertisements | st.binary(max_size=60), st.integers(0, 200))
+@example(bytes.fromhex("02010605"), 200)
+def test_what_to_remember_of_any_advertisement_cut_anywhere(data, end):
+    """It is asked for before anything is decoded: one that is cut off must not take the whole batch down."""
+    assert type(model_of(data[:end])) in (str, type(None))
 
 
 @given(st.text(max_size=60))

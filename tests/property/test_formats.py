@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from processor.decode import readings
+from processor.decode.advertisement import structure
 from processor.decode.fields import Decoded, Field, Format
-from processor.decode.formats import FORMATS, bthome, eddystone, ibeacon, ruuvi
+from processor.decode.formats import FIXED as FIXED_WHOLE
+from processor.decode.formats import FORMATS, WHOLE, bthome, eddystone, ibeacon, ruuvi
 from processor.decode.linear import NUMBERS
 from processor.decode.objects import Object, ObjectFormat
 from processor.errors import DecodeError
@@ -42,6 +46,41 @@ def test_any_bytes_give_values_or_a_decode_error(module, data):
         assert type(value) in (int, float, str, bool)
         assert value not in (float("inf"), -float("inf"))
         assert value == value  # NaN is not
+
+
+SHORT_WAYS = {
+    f"{number:04X}-{table.name}": (ad_type, number, table)
+    for ad_type, number, tables in FIXED_WHOLE
+    for table in tables
+}
+
+
+@pytest.mark.parametrize("way", SHORT_WAYS)
+@given(data=st.data())
+def test_the_short_way_says_what_the_decoder_says(way, data):
+    """Whatever a payload of the format's length holds, and whatever stands beside it; errors included."""
+    ad_type, number, table = SHORT_WAYS[way]
+    payload = bytearray(data.draw(st.binary(min_size=table.length, max_size=table.length)))
+    magic = len(table.magic) if data.draw(st.booleans()) else 1  # only the first byte is looked up
+    payload[:magic] = table.magic[:magic]
+    for field in table.fields:
+        if field.invalid is not None and field.bits is None and data.draw(st.booleans()):
+            payload[field.at : field.at + field.width] = field.invalid.to_bytes(field.width + 1)[1:]
+    before = data.draw(
+        st.sampled_from([b"", b"\x02\x01\x06", structure(0x09, b"tps"), structure(0x16, b"\xd2\xfc\x40")])
+    )
+    advertisement = before + structure(ad_type, number.to_bytes(2, "little") + payload)
+    found = []
+    for ways in (WHOLE, {}):
+        with mock.patch("processor.decode._whole", ways.get):
+            try:
+                found.append(readings(advertisement, ADDRESS, 7, gateway="G", rssi=-60))
+            except DecodeError as error:
+                found.append((str(error), error.reason, error.offset))
+    assert found[0] == found[1]
+    if isinstance(found[0], list):
+        types = [[type(value) for value in reading.values.values()] for each in found for reading in each]
+        assert types[: len(found[0])] == types[len(found[0]) :]
 
 
 @pytest.mark.parametrize("table", FIXED, ids=lambda table: table.name)

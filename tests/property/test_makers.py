@@ -29,7 +29,7 @@ MAKERS = {
 }
 MAKERS |= {decoder.__module__ + "." + decoder.__name__: decoder for decoder in (*BY_NAME.values(), *BY_UUID.values())}
 NAMES = ("sps", "tps", "TP357 (1)", "TP962R", "SensorPush HT.w 1", "GVH5106_1", "GV51401", "B51781", "IM", "EP", "\xe9")
-UUIDS = (b"\x88\xec", b"\xe5\xfe", *govee.MEAT_UUIDS)
+UUIDS = (b"\x88\xec", b"\xe5\xfe", *govee.MEAT)
 BESIDE = st.sampled_from(
     [b"", *(structure(0x09, name.encode()) for name in NAMES), *(structure(0x03, uuid) for uuid in UUIDS)]
     + [structure(0x07, uuid) for uuid in (sensorpush.UUID, sensorpush.UUID_HT1)]

@@ -9,10 +9,11 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.local.batch import MAXIMUM_PAYLOAD, Outcome, Record, outcome_of, payload_size
+from processor.local.batch import MAXIMUM_PAYLOAD, Outcome, outcome_of, payload_size
 from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings, Throttled
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.shard import ShardQueue
+from processor.local.stream import Record
 
 SETTINGS = st.builds(
     MappingSettings,
@@ -82,7 +83,7 @@ def test_lanes_in_any_interleaving_deliver_everything_in_order_and_never_let_the
     random = Random(seed)
     keys = data.draw(st.lists(st.sampled_from("abcdefgh"), max_size=40))
     records = [Record(str(number), key, 0.0, random.choice(EVENTS)) for number, key in enumerate(keys, 1)]
-    ledger = Ledger({record.sequence: record.partition_key for record in records})
+    ledger = Ledger({record.sequence: record.order_key for record in records})
     queue = ShardQueue("shard", mapping_settings)
     failures = data.draw(st.lists(st.sampled_from(OUTCOMES), max_size=60))
     running = []

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from processor.apex import deployed_function
-from processor.batch import Limits
 from processor.local.apex_replay import replay
 from processor.local.check import compare, stream_records
 from processor.local.fleet import Fleet
 from processor.local.function import Function
 from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.quarantine import Quarantine
+from processor.rules import Limits
 from processor.settings import Settings
 from processor.store import client
 from processor.store.reader import Reader
@@ -231,10 +231,8 @@ def test_alarms_are_created_with_dimensions_actions_and_what_to_do(applied, serv
     assert {alarm["AlarmName"] for alarm in alarms} == set(module.outputs()["alarms"])
     for alarm in alarms:
         assert alarm["AlarmActions"], alarm["AlarmName"]
-        assert (
-            "`" + re.sub("cache|devices|readings", "readings", alarm["AlarmName"].removeprefix("processor-test-")) + "`"
-            in readme
-        )
+        name = re.sub("cache|devices|readings|rollups", "readings", alarm["AlarmName"].removeprefix("processor-test-"))
+        assert f"`{re.sub('^rollup-', 'ingest-', name)}`" in readme
         assert 100 < len(alarm["AlarmDescription"]) <= 1024, alarm["AlarmName"]
         metrics = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", ()) if "MetricStat" in each]
         assert all(each["Dimensions"] for each in metrics or [alarm]), alarm["AlarmName"]

@@ -14,7 +14,8 @@ from processor.cli.show import _csv
 from processor.cli.times import When, iso
 from processor.decode.formats import FORMATS
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "tests" / "vectors"
 RAWV2 = "0201061BFF99040512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F"
 
 
@@ -55,6 +56,15 @@ def test_every_format_is_listed_with_its_quantities_and_its_source():
     assert rows["ruuvi.5"]["counter"] == "sequence"
     assert rows["bthome.2"]["key"] == "may be encrypted"
     assert all(row["source"] for row in rows.values())
+
+
+def test_the_page_of_formats_is_what_the_tables_say():
+    """Where it is not: processor formats --format markdown > processor/decode/formats/FORMATS.md."""
+    made = run("formats", "--format", "markdown").output
+    path = ROOT / "processor" / "decode" / "formats" / "FORMATS.md"
+    assert path.read_text() == made
+    assert made.count("\n| ") == len(FORMATS) + 1  # the heading's
+    assert "processor/decode/formats/FORMATS.md" in (ROOT / "README.md").read_text()
 
 
 def test_decode_takes_a_key_for_encrypted_service_data():

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from processor.batch import Limits
 from processor.local.check import Expected
 from processor.local.fleet import Fleet
 from processor.local.gateways import Gateway
 from processor.local.sensors import MIX, MODELS
+from processor.rules import Limits
 from processor.store.reader import once
 
 START = 1_790_000_000_000

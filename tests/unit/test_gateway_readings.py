@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from processor.batch import Batch, Limits, Rules, known_gateways
+from processor.batch import Batch
 from processor.decode.envelope import Envelope, seal
 from processor.decode.gateways import Advertisement, Known, advertisements, readings
 from processor.decode.gateways.readings import SHIPPED, shipped, table
@@ -18,6 +18,7 @@ from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
 from processor.local.check import Expected
 from processor.reading import QUANTITIES, Reading
+from processor.rules import Limits, Rules, known_gateways
 from processor.settings import Settings
 
 AT = 1_700_000_000_000

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.batch import Limits, Rules
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.aggregation import aggregate
 from processor.decode.formats import bthome, ruuvi
 from processor.errors import InvalidWrite, TransientError
-from processor.ingest import Ingest, ages
+from processor.ingest import Ingest
 from processor.quarantine import Quarantine
+from processor.rules import Limits, Rules
 from processor.store.units import item_size
 from processor.store.writer import Writer
-from processor.telemetry import Telemetry
+from processor.telemetry import Telemetry, ages
 
 NOW = 1_700_000_000_000
 DEVICE = "CB:B8:33:4C:88:4F"
@@ -48,34 +48,16 @@ SERVICES = count_up()
 """Each handler logs under a name of its own: Powertools keeps a logger's stream."""
 
 
-class MemoryBucket:
-    """S3 as far as quarantine needs it."""
-
-    def __init__(self):
-        self.objects = {}
-        self.broken = False
-
-    def put_object(self, *, Bucket, Key, Body, ContentType):  # noqa: N803 - AWS's names
-        if self.broken:
-            raise ConnectionError("no route to S3")
-        self.objects[Key] = Body
-
-    def get_object(self, *, Bucket, Key):  # noqa: N803
-        return {"Body": io.BytesIO(self.objects[Key])}
-
-    def get_paginator(self, name):
-        return self
-
-    def paginate(self, *, Bucket, Prefix):  # noqa: N803
-        return [{"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}]
+def no_route(operation, key):
+    raise ConnectionError("no route to S3")
 
 
 class Handler:
     """The handler with its clients in memory, and what it printed."""
 
-    def __init__(self, table, limits=LIMITS, **options):
+    def __init__(self, table, bucket, limits=LIMITS, **options):
         self.table = table
-        self.bucket = MemoryBucket()
+        self.bucket = bucket
         self.output = io.StringIO()
         self.quarantine = Quarantine("bucket", lambda: self.bucket)
         self.writer = Writer(table, "processor-readings", threads=2)
@@ -100,11 +82,11 @@ class Handler:
 
 
 @pytest.fixture
-def handler(table):
+def handler(table, new_bucket):
     made = []
 
     def make(**options):
-        made.append(Handler(table, **options))
+        made.append(Handler(table, new_bucket(), **options))
         return made[-1]
 
     yield make
@@ -340,12 +322,12 @@ def test_a_write_that_dynamodb_calls_invalid_is_quarantined_alone(handler, conte
 
 def test_where_quarantine_cannot_be_written_the_record_comes_again(handler, context, kinesis_event):
     run = handler()
-    run.bucket.broken = True
+    run.bucket.before = no_route
     event = kinesis_event(listed(rawv2(1)), b"{bad", listed(rawv2(2)))
     answer = run.ingest.handle(event, context)
     assert answer["batchItemFailures"][0]["itemIdentifier"] == event["Records"][1]["kinesis"]["sequenceNumber"]
     count(run.ledger, received=3, stored=2, failed=1)
-    run.bucket.broken = False
+    run.bucket.before = lambda operation, key: None
     run.ingest.handle({"Records": event["Records"][1:]}, context)
     count(run.ledger, received=2, duplicates=1, rejected=1)
 
@@ -454,8 +436,7 @@ def test_a_reading_of_its_count_alone_is_ignored(handler, context, kinesis_event
 
 
 def test_ages_sample_a_large_batch_evenly_with_its_oldest():
-    records = [{"kinesis": {"approximateArrivalTimestamp": 1000 - n}} for n in range(1000)]
-    found = ages(records, 1000)
+    found = ages((1000 - n for n in range(1000)), 1000)
     assert len(found) == 50
     assert found[0] == 999_000
     assert ages([], 1000) == [0.0]
@@ -465,7 +446,7 @@ kinds = st.lists(st.sampled_from(["good", "copy", "bad", "half", "unknown", "thr
 
 
 @given(kinds, st.booleans())
-def test_the_ledger_balances_and_only_what_failed_comes_again(new_table, kinds, quarantine_works):
+def test_the_ledger_balances_and_only_what_failed_comes_again(new_table, new_bucket, kinds, quarantine_works):
     """received = stored + duplicates + rejected + ignored + failed, and the lowest number is the first that failed."""
     make = {
         "good": lambda n: listed(rawv2(n)),
@@ -486,8 +467,9 @@ def test_the_ledger_balances_and_only_what_failed_comes_again(new_table, kinds, 
 
     table = new_table()
     table.fail = fail
-    run = Handler(table)
-    run.bucket.broken = not quarantine_works
+    run = Handler(table, new_bucket())
+    if not quarantine_works:
+        run.bucket.before = no_route
     records = [
         {
             "kinesis": {

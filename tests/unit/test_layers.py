@@ -22,6 +22,9 @@ LAYERS = {
     "processor.store": 3,
     "processor.cache": 3,
     "processor.telemetry": 3,
+    "processor.rules": 3,
+    "processor.times": 1,
+    "processor.ask": 4,
     "processor.batch": 4,
     "processor.devices": 4,
     "processor.ingest": 4,
@@ -29,8 +32,15 @@ LAYERS = {
     "processor.bulk": 4,
     "processor.sync": 4,
     "processor.restore": 4,
+    "processor.verify": 4,
+    "processor.audit": 4,
     "processor.quarantine": 4,
     "processor.planner": 4,
+    "processor.selection": 4,
+    "processor.redrive": 4,
+    "processor.failures": 4,
+    "processor.archive": 4,
+    "processor.replay": 4,
     "processor.deploy": 4,
     "processor.local": 5,
     "processor.dashboard": 5,
@@ -41,8 +51,19 @@ SIDEWAYS = {
     ("processor.ingest", "processor.batch"),  # the handler's own part
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
     ("processor.batch", "processor.quarantine"),  # … and its batch makes the rejections
+    ("processor.redrive", "processor.batch"),  # what was rejected goes the way of what comes …
+    ("processor.redrive", "processor.quarantine"),  # … out of quarantine, and what fails again back into it
+    ("processor.redrive", "processor.selection"),
+    ("processor.failures", "processor.batch"),  # the same for what the mapping gave up
+    ("processor.failures", "processor.quarantine"),
+    ("processor.failures", "processor.selection"),
+    ("processor.failures", "processor.redrive"),
+    ("processor.replay", "processor.archive"),  # records of the archive …
+    ("processor.replay", "processor.batch"),  # … handled as ingest handles them
     ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run
+    ("processor.cli", "processor.dashboard"),  # … and serves the page
+    ("processor.redrive", "processor.selection"),
 }
 FILES = sorted((*(ROOT / "processor").rglob("*.py"), *(ROOT / "apex").rglob("*.py")))
 
@@ -100,6 +121,12 @@ def test_decode_is_pure():
         assert not {name.partition(".")[0] for name in imports(path)} & forbidden, path
 
 
+def test_the_audit_shares_no_code_with_what_it_audits():
+    """It makes readings by the decoder's tables backwards; it counts them without the store."""
+    found = {name for path in (ROOT / "processor" / "audit").rglob("*.py") for name in imports(path)}
+    assert {name for name in found if name.startswith("processor.store")} == {"processor.store.tables.SLOT_SECONDS"}
+
+
 def test_the_function_imports_neither_boto3_nor_cryptography_nor_the_command_line():
     code = (
         "import sys; sys.path.insert(0, 'apex/functions/ingest'); import main;"
@@ -125,5 +152,6 @@ def test_the_package_exports_what_it_says():
         for name, value in vars(processor).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert set(processor.__all__) == public
+    assert set(processor.__all__) == public | {"Store"}  # imported when it is asked for
+    assert processor.Store.__module__ == "processor.ask.store"
     assert processor.decode("1BFF99040512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F")[0].values["temperature"] == 24.3

@@ -14,8 +14,8 @@ from processor.decode.formats import FORMATS, MANUFACTURERS, model_of
 
 FILES = Path(__file__).parents[1] / "vectors"
 MAKERS = (
-    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "minew", "moko", "mopeka", "omron", "sensorpush",
-    "teltonika", "thermopro",
+    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka", "omron",
+    "sensorpush", "teltonika", "thermopro",
 )  # fmt: skip
 VECTORS = [each for maker in MAKERS for each in json.loads((FILES / f"{maker}.json").read_text())["vectors"]]
 TABLES = {table.name: table for table in FORMATS}
@@ -154,6 +154,29 @@ def test_a_name_that_is_shared_claims_only_what_has_its_shape(name):
 )
 def test_a_name_that_starts_alike_is_not_enough(name, payload):
     assert readings(structure(0xFF, bytes.fromhex(payload)) + structure(0x09, name.encode()), ADDRESS, 1) == []
+
+
+def test_an_ibeacon_is_jaalee_s_only_with_its_uuid_and_one_byte_more():
+    """With Jaalee's UUID and nothing after its power it is any beacon; a byte more on another UUID is an error."""
+    payload = bytes.fromhex("0215ebefd08370a247c89837e7b5634df525632e5535cc64")
+    assert readings(manufacturer_data(0x004C, payload), ADDRESS, 1)[0].format == "jaalee.beacon"
+    assert readings(manufacturer_data(0x004C, payload[:-1]), ADDRESS, 1)[0].format == "ibeacon"
+    assert MANUFACTURERS[0x004C](payload[:-1], ADDRESS, {}).format == "ibeacon"  # not by the short way
+    with pytest.raises(processor.DecodeError, match=r"^ibeacon: expected 23 bytes, got 24"):
+        readings(manufacturer_data(0x004C, bytes([2, 0x15, 0]) + payload[3:]), ADDRESS, 1)
+
+
+def test_rounding_keeps_every_raw_value_of_a_jaalee_apart():
+    """A step of 175 °C or 100 % by 65,535 is no decimal; in thousandths all differ, and give their bytes back."""
+    table, seen = TABLES["jaalee.service"], set()
+    for raw in range(0x10000):
+        payload = bytes(7) + raw.to_bytes(2, "big") * 2
+        (reading,) = readings(service_data(0xF525, payload), ADDRESS, 1)
+        seen.add((reading.values["temperature"], reading.values["humidity"]))
+        assert raw % 97 or table.encode(reading.values, address="00:00:00:00:00:00") == payload
+    assert (
+        len(seen) == len({temperature for temperature, _ in seen}) == len({humidity for _, humidity in seen}) == 65536
+    )
 
 
 @pytest.mark.parametrize("maker", MAKERS)

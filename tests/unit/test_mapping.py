@@ -9,6 +9,7 @@ import pytest
 
 from processor.errors import LocalError
 from processor.local.batch import MAXIMUM_PAYLOAD
+from processor.local.environment import TimedOut
 from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings, Throttled
 from processor.local.memory_kinesis import MemoryKinesis, client_error
 
@@ -468,3 +469,67 @@ def test_an_unknown_stream_is_said_at_the_start(clock, function):
     )
     with pytest.raises(LocalError, match=r"cannot read the stream nobody: .*no stream"):
         EventSourceMapping(kinesis, "nobody", function).start()
+
+
+def test_filtered_records_never_reach_the_function_and_the_checkpoint_passes_them(kinesis, function, mapping_of, run):
+    for number in range(20):
+        kinesis.put_records(Records=[{"Data": json.dumps({"n": number}).encode(), "PartitionKey": str(number)}])
+    put(kinesis, "no JSON")
+    mapping = mapping_of(filters=('{"data": {"n": [{"numeric": ["<", 3]}]}}',))
+    run(mapping)
+    assert sorted(json.loads(text)["n"] for text in function.texts) == [0, 1, 2]
+    assert (mapping.stats.records, mapping.stats.filtered) == (3, 18)
+    assert [int(number) for number in mapping.checkpoints.values()] == [21]
+
+
+def test_filters_are_applied_before_a_batch_is_filled(kinesis, function, mapping_of, run):
+    for number in range(20):
+        kinesis.put_records(Records=[{"Data": b"%d" % number, "PartitionKey": "even" if number % 2 == 0 else "odd"}])
+    run(mapping_of(batch_size=5, filters=('{"partitionKey": ["even"]}',)))
+    assert [len(batch) for batch in function.batches] == [5, 5]
+
+
+def test_a_disabled_mapping_reads_and_invokes_nothing_and_goes_on_where_it_was(kinesis, function, mapping_of, run):
+    put(kinesis, "a")
+    mapping = mapping_of()
+    run(mapping)
+    mapping.disable()
+    put(kinesis, "b")
+    calls, checkpoints = dict(kinesis.calls), mapping.checkpoints
+    run(mapping, 600)
+    assert function.texts == ["a"]
+    assert kinesis.calls == calls
+    assert mapping.checkpoints == checkpoints
+    with pytest.raises(LocalError, match="the mapping is disabled"):
+        mapping.drain(0.01)
+    mapping.enable()
+    run(mapping)
+    assert function.texts == ["a", "b"]
+
+
+def test_a_timeout_is_a_failure_like_any_other(kinesis, function, mapping_of, run):
+    put(kinesis, "a", "b", key="k")
+
+    def fail(texts):
+        if len(texts) > 1:
+            raise TimedOut("after 3 s")
+
+    function.answer = fail
+    mapping = mapping_of(bisect_batch_on_function_error=True, maximum_retry_attempts=0)
+    run(mapping)
+    assert function.batches == [["a", "b"], ["a"], ["b"]]
+    assert (mapping.stats.errors, mapping.stats.retries, mapping.stats.discarded) == (1, 0, 0)
+
+
+def test_records_that_expire_unread_in_the_stream_are_passed_over(clock, function, mapping_of, run):
+    kinesis = MemoryKinesis(clock=clock, retention_hours=24)
+    put(kinesis, "a")
+    mapping = mapping_of(kinesis)
+    run(mapping)
+    mapping.disable()
+    put(kinesis, "b")
+    clock.now += 25 * 3600
+    put(kinesis, "c")
+    mapping.enable()
+    run(mapping)
+    assert function.texts == ["a", "c"]

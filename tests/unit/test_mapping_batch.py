@@ -9,10 +9,14 @@ from datetime import UTC, datetime
 import pytest
 
 from processor.errors import LocalError
-from processor.local.batch import Batch, EventSource, failure_record, outcome_of, payload_size
+from processor.local.batch import Batch, failure_record, outcome_of, payload_size
+from processor.local.kinesis_stream import KinesisStream
+from processor.local.stream import EventSource
 
 ARN = "arn:aws:kinesis:us-east-2:123456789012:stream/lambda-stream"
 SOURCE = EventSource.of(ARN, "ingest")
+STREAM = KinesisStream(None, ARN, "ingest")
+STREAM.source = SOURCE
 SHARD = "shardId-000000000006"
 
 
@@ -26,7 +30,7 @@ def raw(number, data=b"Hello, this is a test.", key="1", arrival=1545084650.987)
 
 
 def batch_of(*numbers, **more):
-    return Batch(SHARD, 0, tuple(SOURCE.record(SHARD, raw(number)) for number in numbers), **more)
+    return Batch(SHARD, 0, tuple(STREAM.record(SHARD, raw(number)) for number in numbers), **more)
 
 
 def test_the_event_is_the_one_of_lambdas_documentation():
@@ -34,8 +38,8 @@ def test_the_event_is_the_one_of_lambdas_documentation():
         "49590338271490256608559692538361571095921575989136588898",
         "49590338271490256608559692540925702759324208523137515618",
     )
-    first = SOURCE.record(SHARD, raw(numbers[0]))
-    second = SOURCE.record(SHARD, raw(numbers[1], b"This is only a test.", arrival=1545084711.166))
+    first = STREAM.record(SHARD, raw(numbers[0]))
+    second = STREAM.record(SHARD, raw(numbers[1], b"This is only a test.", arrival=1545084711.166))
     event = json.loads(Batch(SHARD, 0, (first, second)).event())
     assert event == {
         "Records": [
@@ -66,7 +70,7 @@ def test_the_event_is_the_one_of_lambdas_documentation():
 @pytest.mark.parametrize("key", ['"quoted"', "back\\slash", "温度", "\ud800", "\n\x00", "😀" * 64])
 @pytest.mark.parametrize("data", [b"", b"\x00\xff", bytes(range(256))])
 def test_any_key_and_any_bytes_arrive_as_they_were_put(key, data):
-    record = json.loads(Batch(SHARD, 0, (SOURCE.record(SHARD, raw("0007", data, key)),)).event())["Records"][0]
+    record = json.loads(Batch(SHARD, 0, (STREAM.record(SHARD, raw("0007", data, key)),)).event())["Records"][0]
     assert record["kinesis"]["partitionKey"] == key
     assert base64.b64decode(record["kinesis"]["data"]) == data
     assert record["kinesis"]["sequenceNumber"] == "0007"
@@ -133,7 +137,7 @@ def test_a_record_reported_twice_is_one_failure():
 
 def test_the_failure_record_is_the_one_of_lambdas_documentation_with_the_event_as_text():
     first, last = raw("100", arrival=1573692484.835), raw("200", arrival=1573692485.58)
-    records = tuple(SOURCE.record(SHARD, record) for record in (first, last))
+    records = tuple(STREAM.record(SHARD, record) for record in (first, last))
     batch = Batch(SHARD, 0, records, invocations=3, condition="RetryAttemptsExhausted", unhandled=True)
     record = failure_record(batch, SOURCE, 1573692486.021)
     assert record["requestContext"].pop("requestId")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from processor.local.batch import EventSource
 from processor.local.consumer import SHARD_END, ShardConsumer
-from processor.local.iterator import ShardIterator, Start
+from processor.local.iterator import ShardIterator
+from processor.local.kinesis_stream import KinesisStream
 from processor.local.mapping_settings import MappingSettings
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.shard import ShardQueue
+from processor.local.stream import Start
 
 SHARD = "shardId-000000000000"
 
@@ -26,9 +27,11 @@ def kinesis():
 @pytest.fixture
 def consumer(kinesis):
     settings = MappingSettings(batch_size=1, batching_window_seconds=0)
+    stream = KinesisStream(kinesis, kinesis.arn, "ingest")
+    stream.open()
     return ShardConsumer(
-        EventSource.of(kinesis.arn, "ingest"),
-        ShardIterator(kinesis, {"StreamARN": kinesis.arn}, SHARD, Start("TRIM_HORIZON"), clock=clock),
+        stream.source,
+        ShardIterator(stream, SHARD, Start("TRIM_HORIZON"), clock=clock),
         ShardQueue(SHARD, settings),
         invoke=lambda event: None,
         on_failure=None,

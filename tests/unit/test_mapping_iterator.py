@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from processor.local.iterator import BACKOFF_FIRST, BACKOFF_MAXIMUM, POLL_FIRST, POLL_MAXIMUM, ShardIterator, Start
+from processor.local.iterator import BACKOFF_FIRST, BACKOFF_MAXIMUM, POLL_FIRST, POLL_MAXIMUM, ShardIterator
+from processor.local.kinesis_stream import KinesisStream
 from processor.local.memory_kinesis import MemoryKinesis, client_error
+from processor.local.stream import Start
 
 SHARD = "shardId-000000000000"
 
@@ -34,11 +39,13 @@ def put(kinesis, *texts):
 
 
 def iterator_of(kinesis, clock, start=Start("TRIM_HORIZON"), shard=SHARD):  # noqa: B008 - immutable
-    return ShardIterator(kinesis, {"StreamARN": kinesis.arn}, shard, start, clock=clock)
+    stream = KinesisStream(kinesis, kinesis.arn, "ingest")
+    stream.open()
+    return ShardIterator(stream, shard, start, clock=clock)
 
 
 def texts(records):
-    return [record["Data"].decode() for record in records]
+    return [base64.b64decode(json.loads(record.event)["kinesis"]["data"]).decode() for record in records]
 
 
 def test_each_record_is_read_once_and_in_order(kinesis, clock):
@@ -77,14 +84,14 @@ def test_the_numbers_zeros_survive_a_renewal(kinesis, clock):
     put(kinesis, "a")
     iterator = iterator_of(kinesis, clock)
     [record] = iterator.read()
-    assert record["SequenceNumber"].startswith("000")
+    assert record.sequence_number.startswith("000")
     seen = []
     kinesis.fault = lambda operation, arguments: seen.append((operation, arguments))
     kinesis.expire_iterators()
     iterator.read()
     iterator.read()
     [arguments] = [arguments for operation, arguments in seen if operation == "GetShardIterator"]
-    assert arguments["StartingSequenceNumber"] == record["SequenceNumber"]
+    assert arguments["StartingSequenceNumber"] == record.sequence_number
     assert arguments["ShardIteratorType"] == "AFTER_SEQUENCE_NUMBER"
 
 
@@ -105,7 +112,7 @@ def test_it_starts_where_it_is_told_to(kinesis, clock):
     put(kinesis, "b")
     [first, _] = iterator_of(kinesis, clock).read()
     assert texts(iterator_of(kinesis, clock, Start("AT_TIMESTAMP", timestamp=clock.now)).read()) == ["b"]
-    assert texts(iterator_of(kinesis, clock, Start("AFTER_SEQUENCE_NUMBER", first["SequenceNumber"])).read()) == ["b"]
+    assert texts(iterator_of(kinesis, clock, Start("AFTER_SEQUENCE_NUMBER", first.sequence_number)).read()) == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from processor.local.batch import MAXIMUM_PAYLOAD, SUCCESS, Outcome, Record
+from processor.local.batch import MAXIMUM_PAYLOAD, SUCCESS, Outcome
 from processor.local.mapping_settings import MappingSettings
 from processor.local.shard import BACKOFF_FIRST, BACKOFF_MAXIMUM, ShardQueue
+from processor.local.stream import Record
 
 FAILED = Outcome("failed", unhandled=True)
 THROTTLED = Outcome("throttled")

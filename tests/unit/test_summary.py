@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
 
 from processor.cli.summary import summary
 from processor.local.check import Expected, Verdict
-from processor.local.totals import Totals
+from processor.local.totals import RollupTotals, Totals
 from processor.reading import Reading
+from processor.store.rollups import Rollup, Summary
 
 DEVICE = "CB:B8:33:4C:88:4F"
 CELL = (DEVICE, 0, "c1.AAAA")
 READING = Reading(DEVICE, 0, "ruuvi.5", {"temperature": 20.5}, 1, 0)
+SUMMARY = Summary(1, *[Decimal("20.5")] * 4)
+ROLLUP = Rollup(DEVICE, 0, 1, 1, {"temperature": SUMMARY})
 
 
 @pytest.fixture
@@ -28,6 +33,8 @@ def system():
     )
     return SimpleNamespace(
         totals=totals,
+        rollup_totals=RollupTotals(),
+        rollups=SimpleNamespace(all=lambda: [ROLLUP]),
         mapping=mapping,
         function=SimpleNamespace(config=SimpleNamespace(memory_mb=256)),
         reader=SimpleNamespace(latest=lambda device: [READING]),
@@ -122,3 +129,20 @@ def test_troubles_are_shown(system, verdict):
     found, _ = text(system, verdict)
     assert "Traceback 0" in found
     assert "2 more lines" in found
+
+
+@pytest.mark.parametrize(
+    ("rollups", "says"),
+    [
+        ([], "1 readings, 0 in the roll-ups"),
+        ([ROLLUP, ROLLUP._replace(start=300)], "1 readings, 2 in the roll-ups"),
+        ([ROLLUP._replace(quantities={})], "temperature: 1 values, sum 20.5, 20.5 to 20.5, the roll-ups say nothing"),
+        ([ROLLUP._replace(quantities={"temperature": replace(SUMMARY, sum=Decimal(20))})], "sum 20,"),
+        ([ROLLUP._replace(quantities={"temperature": replace(SUMMARY, max=Decimal(21))})], "20.5 to 21"),
+    ],
+)
+def test_roll_ups_that_come_to_something_else_than_the_readings_fail_the_run(system, verdict, rollups, says):
+    system.rollups.all = lambda: rollups
+    found, passed = text(system, verdict, FakeFleet())
+    assert not passed
+    assert says in found

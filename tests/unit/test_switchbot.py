@@ -98,6 +98,11 @@ def test_another_product_says_nothing():
 
 
 class TestModel:
+    def test_an_advertisement_that_is_cut_off_anywhere_tells_it_or_nothing(self):
+        whole = b"\x02\x01\x06" + service_data(switchbot.UUID, b"w\0\x64")
+        told = [switchbot.model_of(whole[:end]) for end in range(len(whole) + 1)]
+        assert told == [None] * 8 + ["switchbot.outdoor_meter"] * (len(whole) - 7)
+
     def test_it_comes_from_the_service_data_beside_or_is_remembered(self):
         alone, beside = manufacturer_data(switchbot.COMPANY, OUTDOOR), service_data(switchbot.UUID, b"w\0\x64")
         assert readings(alone, SENDER, 0) == []

@@ -98,7 +98,7 @@ def test_the_metrics_of_alarms_and_dashboard_are_those_that_the_function_emits()
         *("BatchDuration", "RecordAge", "MemoryUtilization"),
     ):
         assert f'"{metric}"' in (MODULE / "dashboard.tf").read_text()
-        assert f'"{metric}": (' in ingest
+        assert f'"{metric}": (' in ingest + telemetry
 
 
 def test_every_function_folder_has_what_terraform_reads():

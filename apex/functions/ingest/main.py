@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from processor.batch import Rules
 from processor.devices import Devices, Vault
 from processor.ingest import Ingest
 from processor.quarantine import Quarantine
+from processor.rules import Rules
 from processor.settings import Settings
 from processor.store import client
 from processor.store.registry import Registry

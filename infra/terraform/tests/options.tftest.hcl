@@ -152,6 +152,7 @@ run "without_funnel_or_extras" {
   variables {
     soracom        = null
     ingest_mapping = { failure_destination = false, event_count_metrics = false, report_batch_item_failures = false }
+    rollup_mapping = { failure_destination = false, event_count_metrics = false }
   }
 
   assert {
@@ -162,7 +163,8 @@ run "without_funnel_or_extras" {
     condition = (
       length(aws_lambda_event_source_mapping.this["ingest"].destination_config) == 0 &&
       length(aws_cloudwatch_metric_alarm.dropped_events) == 0 && length(aws_cloudwatch_metric_alarm.failed_invocations) == 0 &&
-      !strcontains(module.function["ingest"].policy, "KeepFailures")
+      !strcontains(module.function["ingest"].policy, "KeepFailures") &&
+      !strcontains(module.function["rollup"].policy, "KeepFailures")
     )
     error_message = "What is switched off leaves neither rights nor alarms behind."
   }

@@ -74,6 +74,7 @@ RADON = _table(
 
 FORMATS = (ARANET4, ARANET2, RADIATION, RADON)
 _aranet4 = ARANET4.compile()
+_new = tuple.__new__
 _OTHERS = {table.magic[0]: table.compile() for table in (ARANET2, RADIATION, RADON)}
 
 
@@ -85,14 +86,14 @@ def decode(
     if size == ARANET4.length:
         if not data[0] & INTEGRATIONS:
             return None
-        return _aranet4(data, address)._replace(plain=data[:19] + data[21:])  # without the age
+        name, values, counter, _, _ = _aranet4(data, address)
+        return _new(Decoded, (name, values, counter, None, data[:19] + data[21:]))  # without the age
     if size != ARANET2.length or not data[1] & INTEGRATIONS:
         return None
     read = _OTHERS.get(data[0])
     if read is None:
         return None
-    decoded = read(data, address)
-    values = decoded.values
+    name, values, counter, _, _ = read(data, address)
     if data[0] == RADON.magic[0] and values.get("temperature") == values.get("humidity") == 0:  # an AranetRn1 has none
         del values["temperature"], values["humidity"]
-    return decoded._replace(plain=data[:21] + data[23:])
+    return _new(Decoded, (name, values, counter, None, data[:21] + data[23:]))

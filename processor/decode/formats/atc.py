@@ -95,12 +95,24 @@ ATC1441_ENCRYPTED = EncryptedFormat(
 FORMATS = (ATC1441, PVVX, PVVX_SHORT, PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
 
 Read = Callable[[bytes, str | None], Decoded]
-_PLAIN: dict[int, tuple[Read, int]] = {
-    ATC1441.length: (ATC1441.compile(), 1),
-    PVVX.length: (PVVX.compile(), -1),
-    PVVX_SHORT.length: (PVVX_SHORT.compile(), -1),
+
+
+@lru_cache(maxsize=4096)
+def _mac(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))
+
+
+@lru_cache(maxsize=4096)
+def _mac_reversed(address: str) -> bytes:
+    return _mac(address)[::-1]
+
+
+_PLAIN: dict[int, tuple[Read, Callable[[str], bytes]]] = {
+    ATC1441.length: (ATC1441.compile(), _mac),
+    PVVX.length: (PVVX.compile(), _mac_reversed),
+    PVVX_SHORT.length: (PVVX_SHORT.compile(), _mac_reversed),
 }
-"""By length: the decoder, and the direction of the address."""
+"""By length: the decoder, and how the address is sent."""
 _ENCRYPTED: dict[int, tuple[Format, Read]] = {
     1 + table.length + MIC: (table, table.compile()) for table in (PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
 }
@@ -117,8 +129,8 @@ def decode(
     size = len(data)
     plain = _PLAIN.get(size)
     if plain is not None:
-        read, direction = plain
-        if address is not None and data[:6] != _mac(address)[::direction]:
+        read, mac = plain
+        if address is not None and data[:6] != mac(address):
             return None
         return read(data, address)
     encrypted = _ENCRYPTED.get(size)
@@ -153,11 +165,6 @@ def encode(table: Format, values: Mapping[str, Value], *, address: str, key: byt
     return counter + encrypt(key, nonce, plain, ASSOCIATED)
 
 
-@lru_cache(maxsize=4096)
-def _mac(address: str) -> bytes:
-    return bytes.fromhex(address.replace(":", ""))
-
-
 def _nonce(address: str, size: int, counter: bytes) -> bytes:
     """Return the address, least significant byte first, and the AD structure up to its counter."""
-    return _mac(address)[::-1] + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter
+    return _mac_reversed(address) + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter

@@ -41,14 +41,14 @@ LOW, HIGH = -40, 100
 """°C, what a temperature must be within."""
 
 
-def _packed(data: bytes, at: int, name: str, second: str = "") -> dict[str, Value]:
+def _packed(data: bytes, at: int, name: str) -> tuple[float, float]:
     """Return temperature and humidity of the 24 bits from `at` on."""
-    magnitude = (data[at] & 0x7F) << 16 | data[at + 1] << 8 | data[at + 2]
-    tenths, humidity = divmod(magnitude, 1000)
-    temperature = (-tenths if data[at] & 0x80 else tenths) / 10
+    number = int.from_bytes(data[at : at + 3])
+    tenths, humidity = divmod(number & 0x7FFFFF, 1000)
+    temperature = (-tenths if number >> 23 else tenths) / 10
     if not LOW <= temperature <= HIGH:
         raise DecodeError("range", f"{temperature} °C: the packet was altered", where=name, offset=at, payload=data)
-    return {f"temperature{second}": temperature, f"humidity{second}": humidity / 10}
+    return temperature, humidity / 10
 
 
 def _pack(values: Mapping[str, Value], second: str = "") -> tuple[int, bool]:
@@ -81,7 +81,8 @@ def _climate(name: str, start: bytes, size: int) -> Custom:
 
     def read(data: bytes) -> Decoded:
         # What `_packed` does, without its calls: these are most of Govee's sensors.
-        _check(data, size, name)
+        if len(data) != size:
+            _check(data, size, name)  # raises, and says why
         number = int.from_bytes(data[at:end])
         battery = number & 0x7F
         if number & 0x80:
@@ -118,10 +119,14 @@ def _read_h5178(data: bytes) -> Decoded:
     _check(data, 9, "govee.h5178")
     if data[2] > 1:
         raise DecodeError("range", f"no sensor {data[2]}", where="govee.h5178", offset=2, payload=data)
-    second = "_2" if data[2] else ""
-    values = {} if data[6] & 0x80 else _packed(data, 3, "govee.h5178", second)
-    values[f"battery{second}"] = data[6] & 0x7F
-    return Decoded("govee.h5178", values)
+    battery = data[6] & 0x7F
+    values: dict[str, Value] = {}
+    if not data[6] & 0x80:
+        values["temperature"], values["humidity"] = _packed(data, 3, "govee.h5178")
+    values["battery"] = battery
+    if data[2]:
+        values = {f"{quantity}_2": value for quantity, value in values.items()}
+    return _new(Decoded, ("govee.h5178", values, None, None, None))
 
 
 def _write_h5178(values: Mapping[str, Value]) -> bytes:
@@ -133,7 +138,8 @@ def _read_h5140(data: bytes) -> Decoded:
     _check(data, 8, "govee.h5140")
     if data[7]:  # the error byte
         return Decoded("govee.h5140", {})
-    return Decoded("govee.h5140", {**_packed(data, 2, "govee.h5140"), "co2": data[5] << 8 | data[6]})
+    temperature, humidity = _packed(data, 2, "govee.h5140")
+    return Decoded("govee.h5140", {"temperature": temperature, "humidity": humidity, "co2": data[5] << 8 | data[6]})
 
 
 def _write_h5140(values: Mapping[str, Value]) -> bytes:
@@ -225,12 +231,8 @@ _NOKIA: dict[tuple[int, str], Read] = {
 _NOKIA_ANY: dict[int, Read] = {6: H5101.decode, 9: H5178.decode}
 """Where only the length is known. Of eight bytes there are three models that mean different things."""
 _h5179 = H5179.compile()
-_MEAT: dict[tuple[bytes, int], Read] = {
-    (b"\x51\x81", 16): H5181.compile(), (b"\x51\x83", 16): H5181.compile(), (b"\x51\x82", 19): H5182.compile(),
-}  # fmt: skip
+_h5181, _h5182 = H5181.compile(), H5182.compile()
 _PAIRS: dict[int, Read] = {1: H5184_FRONT.compile(), 2: H5184_BACK.compile()}
-MEAT_UUIDS = (b"\x51\x81", b"\x51\x82", b"\x51\x83", b"\x51\x84")
-"""The meat thermometers' service UUIDs, as advertised: H5181 says 0x8151."""
 
 
 def decode(
@@ -266,15 +268,32 @@ def decode_nokia(
     return None if read is None else read(data)
 
 
-def decode_meat(
+def decode_h5181(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
-    """Decode a meat thermometer's manufacturer data, all of it, by the service UUID in `whole`."""
-    uuid = next((uuid for uuid in MEAT_UUIDS if b"\x03\x03" + uuid in whole or b"\x03\x02" + uuid in whole), b"")
-    size = len(data)
-    pair = uuid == b"\x51\x84" and size == 19
-    read = _PAIRS.get(data[8] & 0x3F) if pair else _MEAT.get((uuid, size))  # the bits above are not known
+    """Decode all the manufacturer data of an H5181 or H5183, of one probe. None for another length."""
+    return _h5181(data, address) if len(data) == H5181.length else None
+
+
+def decode_h5182(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode all the manufacturer data of an H5182, of two probes. None for another length."""
+    return _h5182(data, address) if len(data) == H5182.length else None
+
+
+def decode_h5184(
+    data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
+) -> Decoded | None:
+    """Decode all the manufacturer data of an H5184, two of its four probes. None for another length or pair."""
+    read = _PAIRS.get(data[8] & 0x3F) if len(data) == H5184_FRONT.length else None  # the bits above are not known
     return None if read is None else read(data)
+
+
+MEAT: dict[bytes, Callable[..., Decoded | None]] = {
+    b"\x51\x81": decode_h5181, b"\x51\x82": decode_h5182, b"\x51\x83": decode_h5181, b"\x51\x84": decode_h5184
+}  # fmt: skip
+"""The meat thermometers by their service UUIDs, as advertised: H5181 says 0x8151."""
 
 
 @lru_cache(maxsize=1024)

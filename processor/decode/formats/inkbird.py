@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.advertisement import local_name
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
 from processor.reading import Value
 
 NAMES = (b"sps", b"tps")
-_SPS, _TPS = b"\x04\x09sps", b"\x04\x09tps"
-"""The names as AD structures, which are found faster than read."""
 LENGTH = 9
 _CHECKED = 5
 _CRC = slice(5, 7)
@@ -42,18 +39,17 @@ def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode all of Inkbird's manufacturer data, company identifier included. None for another sensor's."""
-    name = "sps" if _SPS in whole else "tps" if _TPS in whole else local_name(whole) or model
-    if len(data) != LENGTH or name not in ("sps", "tps"):
+    if len(data) != LENGTH or model not in ("sps", "tps"):
         return None
     expected = crc(data[:_CHECKED])
-    if data[5] != expected[0] or data[6] != expected[1]:
+    if data[_CRC] != expected:
         raise DecodeError(
             "crc", f"the CRC is {data[_CRC].hex()}, expected {expected.hex()}: the packet was altered",
             where=IBS.name, offset=_CHECKED, payload=data,
         )  # fmt: skip
     decoded = _read(data, address)
     values = decoded.values
-    if name == "tps" and values.get("humidity") == 0:
+    if model == "tps" and values.get("humidity") == 0:
         del values["humidity"]
     if data[7] > 100 or ("humidity" in values and float(values["humidity"]) > 100):
         raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=data)

@@ -117,9 +117,9 @@ EP = Format(
     ),
 )  # fmt: skip
 
-FORMATS = (
-    SENSOR, CALCULATION, BOTH_SENSOR, BOTH_CALCULATION, SENSOR_FLAGS, CALCULATION_FLAGS, SERIAL, IM, EP
-)  # fmt: skip
+SENSORS = (SENSOR, CALCULATION, BOTH_SENSOR, BOTH_CALCULATION, SENSOR_FLAGS, CALCULATION_FLAGS, SERIAL)
+"""A BU's: the first byte and the length tell which."""
+FORMATS = (*SENSORS, IM, EP)
 
 Read = Callable[[bytes, str | None], Decoded]
 

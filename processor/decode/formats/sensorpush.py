@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.advertisement import local_name
 from processor.decode.custom import Custom
 from processor.decode.fields import Decoded
 from processor.decode.linear import Linear
@@ -99,7 +98,7 @@ def decode(
     """Decode all of SensorPush's manufacturer data, company identifier included. None for what is not known here."""
     if UUID_HT1 in whole:
         return _read_ht1(data)
-    if UUID not in whole and not (local_name(whole) or model or "").startswith("SensorPush"):
+    if UUID not in whole and not (model or "").startswith("SensorPush"):
         return None
     read = _BY_START.get(data[0]) if data else None
     return None if read is None else read(data)

@@ -190,9 +190,12 @@ def _measured(decoded: Decoded) -> Decoded:
 
 
 def _service_data(whole: bytes) -> bytes:
-    """Return SwitchBot's service data in a well-formed advertisement, after the UUID; nothing where there are none."""
+    """Return SwitchBot's service data in an advertisement, after the UUID; nothing where there are none.
+
+    The advertisement may be cut off anywhere: its model is asked for before it is decoded.
+    """
     at = 0
-    while at < len(whole) and whole[at]:
+    while at + 1 < len(whole) and whole[at]:
         after = at + 1 + whole[at]
         if whole[at + 1] == SERVICE_DATA_16 and whole[at + 2 : at + 4] in _UUIDS:
             return whole[at + 4 : after]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.advertisement import local_name
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
 
@@ -48,7 +47,7 @@ def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode all of ThermoPro's manufacturer data, company identifier included. None for a model not known here."""
-    name = local_name(whole) or model or ""
+    name = model or ""
     size = len(data)
     if name.startswith(("TP35", "TP39")):
         if data[:1] != CLIMATE.magic:

@@ -89,18 +89,24 @@ def with_error(found: Heard, error: DecodeError) -> Heard:
 
 
 def collect(items: Iterable[Item], read: Callable[[Item], Heard]) -> Heard:
-    """Read each item; one that cannot be read leaves its DecodeError in its place."""
+    """Read each item; one that cannot be read leaves its DecodeError in its place.
+
+    Those that an item's own entries left count too: after MAX_BROKEN of them the rest is refused as one.
+    """
     found: Heard = []
     broken = 0
     for item in items:
         try:
-            found += read(item)
+            entries = read(item)
+            found += entries
+            if len(entries) > 1:
+                broken += sum(isinstance(each, DecodeError) for each in entries)
         except DecodeError as error:
             found.append(kept(error))
             broken += 1
-            if broken == MAX_BROKEN:
-                found.append(too_many("gateway"))
-                break
+        if broken >= MAX_BROKEN:
+            found.append(too_many("gateway"))
+            break
     return found
 
 

@@ -1,0 +1,91 @@
+"""Raw records kept in files: the archive in S3 as Firehose writes it, or a capture; one record a line, gzipped or not.
+
+Firehose names its objects archive/YYYY/MM/DD/HH/STREAM-VERSION-TIME-UUID.gz, by the hour (UTC) in which the oldest
+record of each arrived. It keeps a record's data and nothing else: not its time of arrival, and not where its line feeds
+were, so that a record with line feeds in it (no envelope of Funnel's has any) comes back as several.
+Source: Amazon Data Firehose Developer Guide, "Configure Amazon S3 object name format".
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from processor.errors import SourceError
+
+PREFIX = "archive/"
+MAXIMUM_RECORD = 10 * 1024 * 1024
+"""Bytes of one record: what Kinesis takes at most."""
+
+GZIP = b"\x1f\x8b"
+SLACK = timedelta(hours=1)
+"""So far around the times that are asked for, objects are read: one holds what came after its oldest record, and
+Firehose may be late. Of what they hold, each record's own time decides."""
+
+_HOUR = re.compile(r"(\d{4}/\d{2}/\d{2}/\d{2})/[^/]*$")
+
+
+class Piece(NamedTuple):
+    """One object or file of records. size: in bytes as it is stored, 0 where nobody knows."""
+
+    name: str
+    size: int
+    open: Callable[[], BufferedReader]
+
+
+def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | None) -> Iterator[Piece]:
+    """Yield the archive's objects in the order of their hours. s3: a boto3 client.
+
+    start, end: the records' times that are meant, ms since 1970: objects of other hours, but SLACK, are left out.
+    """
+    first = "" if start is None else f"{datetime.fromtimestamp(start / 1000, UTC) - SLACK:%Y/%m/%d/%H}"
+    last = "9" if end is None else f"{datetime.fromtimestamp(end / 1000, UTC) + SLACK:%Y/%m/%d/%H}"
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", ()):
+            key = entry["Key"]
+            hour = _HOUR.search(key)
+            if entry["Size"] and (hour is None or first <= hour[1] <= last):
+                yield Piece(f"s3://{bucket}/{key}", entry["Size"], _reader(s3, bucket, key))
+
+
+def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
+    # Whole, at most the 64 MB that Firehose gathers: a connection would not outlive a slow replay.
+    return lambda: BufferedReader(BytesIO(s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
+
+
+def capture(path: Path) -> Piece:
+    """Return a file of records: JSON Lines of Funnel's envelopes or payloads, or an object of the archive."""
+    return Piece(str(path), path.stat().st_size, lambda: path.open("rb"))
+
+
+def records(piece: Piece, position: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
+    """Yield a piece's records; blank lines are none. position is called with how many stored bytes were read so far.
+
+    Raises SourceError for a gzip file that is broken or cut, and for a line that is longer than any record.
+    """
+    with closing(piece.open()) as stored:
+        zipped = stored.peek(len(GZIP))[: len(GZIP)] == GZIP
+        lines = gzip.GzipFile(fileobj=stored) if zipped else stored
+        number = 0
+        try:
+            while line := lines.readline(MAXIMUM_RECORD + 3):
+                number += 1
+                record = line.rstrip(b"\r\n")
+                if len(record) > MAXIMUM_RECORD:
+                    raise SourceError(
+                        f"{piece.name}, line {number}: longer than {MAXIMUM_RECORD:,} bytes, the most a record has: it "
+                        "takes one Funnel envelope or payload a line (JSON Lines), gzipped or not"
+                    )
+                if piece.size:
+                    position(stored.tell())
+                if record.strip():
+                    yield record
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise SourceError(f"{piece.name}, after line {number}: the gzip file is broken: {error}") from None

@@ -1,0 +1,189 @@
+"""What a parallel scan brings, sorted on disk into days and buckets of devices, whatever order it came in.
+
+A scan says nothing of the order of its items; which of them are copies can be told only with a device's neighbouring
+slots at hand. So each item goes to the file of its day and bucket (a slot within the skew of midnight to both days'),
+and each file, small enough for memory, is read back by device and time. A checkpoint says how far each segment of the
+scan got and how long each file was by then: whatever an interrupted scan wrote behind that is cut off.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from processor.store.rollups import RANGE_MS
+from processor.store.tables import SKEW_MS, SLOT_MS, AttributeValue
+from processor.store.wire import Client
+
+DAY_MS = 86_400_000
+SEGMENTS = 16
+BUFFERED = 32 << 20
+"""So many bytes wait in memory between two checkpoints."""
+
+STATE = "state.json"
+
+
+def bucket_of(device: str, buckets: int) -> int:
+    """Return the bucket of a device: always the same one."""
+    return zlib.crc32(device.encode()) % buckets
+
+
+def days_of_slot(start: int) -> Iterator[int]:
+    """Yield the days (numbered from 1970) whose readings or ranges need a slot (its start, epoch seconds).
+
+    A range that a query cuts needs what comes before it, so a slot may count for a day up to a range after it.
+    """
+    margin = SKEW_MS + RANGE_MS
+    first = (start * 1000 - margin) // DAY_MS
+    last = (start * 1000 + SLOT_MS + margin) // DAY_MS
+    yield from range(first, last + 1)
+
+
+def days_of_range(start: int) -> Iterator[int]:
+    """Yield the day of a roll-up (its start, epoch seconds)."""
+    yield start * 1000 // DAY_MS
+
+
+class Spool:
+    """Files of items by day and bucket, in a folder of its own; what was there before is continued."""
+
+    def __init__(self, folder: Path, buckets: int) -> None:
+        self._folder = folder
+        self._buckets = buckets
+        self._waiting: dict[str, list[bytes]] = {}
+        self._size = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._state: dict[str, Any] = {"segments": {}, "lengths": {}, "items": 0}
+        if (folder / STATE).exists():
+            self._state = orjson.loads((folder / STATE).read_bytes())
+        for file in folder.glob("*.spool"):
+            length = self._state["lengths"].get(file.name, 0)
+            if file.stat().st_size > length:
+                os.truncate(file, length)
+
+    @property
+    def items(self) -> int:
+        """How many items the scans have brought so far."""
+        found: int = self._state["items"]
+        return found
+
+    def scan(
+        self,
+        client: Client,
+        table: str,
+        noun: str,
+        *,
+        sort_key: str,
+        days: Callable[[int], Iterable[int]],
+        wanted: Callable[[Mapping[str, AttributeValue]], bool],
+        report: Callable[[int], None],
+    ) -> None:
+        """Bring a table's items here, by a parallel scan; an interrupted one goes on where it was.
+
+        sort_key: the attribute by which a device's items are told apart. days: an item's, by its sort key. wanted:
+        tells whether an item is to be kept. report: is told now and then how many items have come.
+        """
+
+        def page(segment: int, after: Any) -> dict[str, Any]:
+            body: dict[str, Any] = {"TableName": table, "Segment": segment, "TotalSegments": SEGMENTS}
+            return client.call("Scan", body | ({"ExclusiveStartKey": after} if after else {}))
+
+        done = self._state["segments"].setdefault(noun, {})
+        with ThreadPoolExecutor(SEGMENTS, thread_name_prefix="scan") as pool:
+            running: dict[Future[dict[str, Any]], int] = {
+                pool.submit(page, segment, done.get(str(segment))): segment
+                for segment in range(SEGMENTS)
+                if done.get(str(segment), "") is not None
+            }
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    segment, answer = running.pop(future), future.result()
+                    for item in answer["Items"]:
+                        if wanted(item):
+                            self._add(noun, item, sort_key, days)
+                    done[str(segment)] = answer.get("LastEvaluatedKey")
+                    self._state["items"] += len(answer["Items"])
+                    if done[str(segment)] is not None:
+                        running[pool.submit(page, segment, done[str(segment)])] = segment
+                report(self.items)
+                if self._size > BUFFERED:
+                    self.checkpoint()
+        self.checkpoint()
+
+    def _add(
+        self, noun: str, item: Mapping[str, AttributeValue], sort_key: str, days: Callable[[int], Iterable[int]]
+    ) -> None:
+        device, key = item["device"]["S"], item[sort_key]["N"]
+        line = b"%s %s %s" % (device.encode(), key.encode(), orjson.dumps(item))
+        for day in days(int(key)):
+            name = _name(noun, day, bucket_of(device, self._buckets))
+            self._waiting.setdefault(name, []).append(line)
+            self._size += len(line)
+
+    def checkpoint(self) -> None:
+        """Write what waits, and note how far everything is."""
+        for name, lines in self._waiting.items():
+            block = zlib.compress(b"\n".join(lines), 1)
+            with (self._folder / name).open("ab") as file:
+                file.write(len(block).to_bytes(4, "big") + block)
+                file.flush()
+                os.fsync(file.fileno())
+                self._state["lengths"][name] = file.tell()
+        self._waiting.clear()
+        self._size = 0
+        replace_file(self._folder / STATE, orjson.dumps(self._state))
+
+    def days(self) -> list[int]:
+        """Return the days of which there is something, in order."""
+        return sorted({int(name.split("-")[1]) for name in self._state["lengths"]})
+
+    def load(self, noun: str, day: int, bucket: int) -> dict[str, dict[int, bytes]]:
+        """Return a file's items by device and sort key, as text, which takes a fifth of the memory: see `parsed`.
+
+        An item that came twice counts as it came last.
+        """
+        found: dict[str, dict[int, bytes]] = {}
+        for line in self._lines(_name(noun, day, bucket)):
+            device, key, text = line.split(b" ", 2)
+            found.setdefault(device.decode(), {})[int(key)] = text
+        return found
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        file = self._folder / name
+        if not file.exists():
+            return
+        with file.open("rb") as blocks:
+            while size := blocks.read(4):
+                yield from zlib.decompress(blocks.read(int.from_bytes(size, "big"))).split(b"\n")
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        for file in sorted(self._folder.iterdir(), key=lambda file: file.name == STATE):  # the state goes last
+            file.unlink()
+        self._folder.rmdir()
+
+
+def parsed(items: Mapping[int, bytes]) -> Iterator[dict[str, AttributeValue]]:
+    """Yield one device's items in the order of their sort key."""
+    return (orjson.loads(items[key]) for key in sorted(items))
+
+
+def _name(noun: str, day: int, bucket: int) -> str:
+    return f"{noun}-{day}-{bucket}.spool"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then in its place."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

@@ -1,0 +1,190 @@
+"""SQL over an export, by DuckDB: the views `readings`, `rollups` and `devices`.
+
+The statement reads; it neither writes nor changes anything. DuckDB may open files below the export's directory only,
+nothing over a network, and loads no extension that it does not contain.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from processor.ask.columns import DEVICES, READINGS, ROLLUPS, arrow, type_of
+from processor.ask.plan import PLAN, TABLES
+from processor.errors import QueryError
+
+VIEWS: Mapping[str, Sequence[tuple[str, str]]] = {"readings": READINGS, "rollups": ROLLUPS, "devices": DEVICES}
+
+BATCH = 10_000
+
+CLOSED = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+LOCKED = {**CLOSED, "enable_external_access": False, "lock_configuration": True}
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise QueryError("SQL needs DuckDB: pip install 'processor[sql]'") from None
+    return duckdb
+
+
+def tables_of(statement: str) -> tuple[str, ...]:
+    """Return the views that a statement names anywhere; all of them where it names none.
+
+    Raises QueryError where it is no single statement that reads.
+    """
+    duckdb = _duckdb()
+    with closing(duckdb.connect(":memory:", config=LOCKED)) as connection:
+        _check(duckdb, connection, statement)
+    return tuple(name for name in TABLES if re.search(rf"\b{name}\b", statement, re.IGNORECASE)) or TABLES
+
+
+@contextmanager
+def answer(statement: str, folder: Path) -> Iterator[tuple[list[str], Iterator[dict[str, Any]]]]:
+    """Give the answer's columns, and its rows as they come. Raises QueryError, with DuckDB's words."""
+    duckdb = _duckdb()
+    with (
+        tempfile.TemporaryDirectory(prefix="processor-sql-") as scratch,
+        _opened(duckdb, folder, scratch) as connection,
+    ):
+        _check(duckdb, connection, statement)
+        try:
+            result = connection.sql(statement).to_arrow_reader(BATCH)
+        except duckdb.Error as error:
+            raise _refusal(error) from None
+        columns = _unique(result.schema.names)
+        yield columns, _rows(duckdb, result, columns)
+
+
+def table(statement: str, folder: Path) -> Any:
+    """Return the whole answer as a pyarrow.Table."""
+    duckdb = _duckdb()
+    with (
+        tempfile.TemporaryDirectory(prefix="processor-sql-") as scratch,
+        _opened(duckdb, folder, scratch) as connection,
+    ):
+        _check(duckdb, connection, statement)
+        try:
+            return connection.sql(statement).to_arrow_table()
+        except duckdb.Error as error:
+            raise _refusal(error) from None
+
+
+@contextmanager
+def _opened(duckdb: Any, folder: Path, scratch: str) -> Iterator[Any]:
+    """Give a connection that sees the export's views, and no file elsewhere but its own scratch space."""
+    folder = folder.resolve()
+    if not (folder / PLAN).is_file():
+        raise QueryError(f"{folder} holds no export: `processor export {folder}` makes one")
+    with closing(duckdb.connect(":memory:", config={**CLOSED, "temp_directory": scratch})) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET allowed_directories = [{_text(f'{folder}/')}]")
+        connection.execute("SET enable_external_access = false")
+        for name, columns in VIEWS.items():
+            _view(connection, folder, name, columns)
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def _view(connection: Any, folder: Path, name: str, columns: Sequence[tuple[str, str]]) -> None:
+    """Make a view of a table's files; of an empty one too, so that it is there to be asked."""
+    parts = "devices.parquet" if name == "devices" else "day=*/*.parquet"
+    days = name != "devices"
+    if next((folder / name).glob(parts), None) is not None:
+        pattern = _text(f"{folder / name}/{parts}")
+        partitions = ", hive_partitioning = true, hive_types = {'day': DATE}" if days else ""
+        connection.execute(
+            f"CREATE VIEW {name} AS SELECT * FROM read_parquet({pattern}, union_by_name = true{partitions})"  # noqa: S608
+        )
+        return
+    pa = arrow()
+    schema = pa.schema([(column, type_of(kind)) for column, kind in columns] + [("day", pa.date32())] * days)
+    connection.register(f"no_{name}", schema.empty_table())
+    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM no_{name}")  # noqa: S608
+    connection.unregister(f"no_{name}")
+
+
+def _check(duckdb: Any, connection: Any, statement: str) -> None:
+    """Raise QueryError unless it is one statement, and one that reads."""
+    try:
+        statements = connection.extract_statements(statement)
+    except duckdb.Error as error:
+        raise _refusal(error) from None
+    kinds = [each.type for each in statements]
+    if len(kinds) != 1:
+        raise QueryError(f"one statement at a time, not {len(kinds)}")
+    if kinds[0] not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        hint = "write PIVOT as SELECT * FROM (PIVOT … ON … IN (…) USING …)"
+        raise QueryError(
+            f"a statement must read (SELECT, WITH, DESCRIBE, SUMMARIZE, EXPLAIN), not {kinds[0].name}; {hint}"
+        )
+
+
+def _refusal(error: Exception) -> QueryError:
+    return QueryError(f"SQL: {str(error).strip()}")
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return column names that differ: a second `mean` is `mean_2`."""
+    found: list[str] = []
+    for name in names:
+        unique, number = name, 1
+        while unique in found:
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found
+
+
+def _rows(duckdb: Any, result: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows, their values as JSON has them."""
+    while True:
+        try:
+            batch = result.read_next_batch()
+        except StopIteration:
+            return
+        except (duckdb.Error, arrow().ArrowException, OSError) as error:
+            raise _refusal(error) from None
+        lists = [_values(column) for column in batch.columns]
+        for values in zip(*lists, strict=True):
+            yield {name: _plain(value) for name, value in zip(columns, values, strict=True)}
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; a time with a zone is one of UTC, whether or not this machine knows of zones."""
+    pa = arrow()
+    if pa.types.is_timestamp(column.type):
+        naive = column.cast(pa.timestamp("us"), safe=False).to_pylist()
+        zone = None if column.type.tz is None else UTC
+        return [value and value.replace(tzinfo=zone) for value in naive]
+    found: list[Any] = column.to_pylist()
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON, CSV and people have it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _text(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"

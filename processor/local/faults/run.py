@@ -1,0 +1,318 @@
+"""A live run under faults: what its injectors share, and how they get between the parts of a System."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from processor.decode.gateways import Advertisement
+from processor.errors import LocalError
+from processor.local.aws import EmbeddedAws
+from processor.local.faults.fault import Fault, Injector, Sent
+from processor.local.faults.input import post
+from processor.local.faults.ports import process_of
+from processor.local.faults.service import older_version, sealed
+from processor.local.faults.witness import Witness
+from processor.local.function import Function
+from processor.local.memory_kinesis import MemoryKinesis
+from processor.local.outbox import MAXIMUM_RECORD
+from processor.local.proxy import Call, Proxy, Reply
+from processor.local.seams import Invoke, Keep, Seams, Sink
+from processor.local.sensors import Sensor
+from processor.local.system import FUNCTIONS, System
+from processor.store import client
+from processor.store.registry import Device, Registry
+
+LARGEST_RECORD = 10 * 1024 * 1024
+"""Bytes of a Kinesis record at most, its key included."""
+
+TICK_SECONDS = 0.02
+FIRST_SENSOR = 40_000
+PATIENCE_SECONDS = 60.0
+
+
+class Run(Seams):
+    """The faults of one live run, a context manager around its System: `begin` some, `finish` them, ask `witness`.
+
+    seed: draws their moments. truth: how many readings of each of the faults' own devices there must be. keys: bindkeys
+    of those devices that the functions get from the registry alone.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.injectors: dict[str, Injector] = {}
+        self.injected: Counter[str] = Counter()
+        self.kills = 0
+        self.truth: Counter[str] = Counter()
+        self.keys: dict[str, bytes] = {}
+        self.rotated: dict[str, set[bytes]] = {}
+        """Devices whose key was changed, with the records that they were heard in."""
+        self.errors: list[str] = []
+        """What went wrong in the faults' own doing."""
+        self._random = random.Random(f"{seed}.run")  # noqa: S311 - a simulation
+        self._lock = threading.Lock()
+        self._sensors = FIRST_SENSOR
+        self._laters: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stack = contextlib.ExitStack()
+        self._old: Function | None = None
+        self._older = ""
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._stack.close()
+
+    def attach(self, system: System) -> None:
+        """Take the system that was put together with these seams; call it once that is started."""
+        self.system = system
+        dynamodb = self._stack.enter_context(contextlib.closing(client(system.settings)))
+        self.witness = Witness(system, dynamodb, self)
+        self._registry = Registry(dynamodb, system.settings.devices_table)
+        self._stack.enter_context(self.witness)
+
+    # What a System asks.
+
+    def stream(self, aws: EmbeddedAws, shards: int) -> Any:
+        """Return a stream in memory: MiniStack's loses its records where shards split or merge."""
+        del aws
+        return MemoryKinesis(shards, clock=time.time, name="processor")
+
+    def variables(self, aws: EmbeddedAws) -> Mapping[str, str]:
+        """Send the functions' calls through the proxy."""
+        self.proxy = self._stack.enter_context(Proxy(aws.endpoint, self._call))
+        return {"AWS_ENDPOINT_URL": self.proxy.endpoint}
+
+    def invoke(self, name: str, invoke: Invoke) -> Invoke:
+        """Invoke through every injector, the witness looking at what the mapping is told in the end."""
+
+        def invoked(event: bytes) -> Any:
+            following = invoke
+            for injector in self._working():
+                following = _through(injector, name, following)
+            answer = following(event)
+            if name == "ingest":
+                self.witness.answered(event, answer)
+            return answer
+
+        return invoked
+
+    def sink(self, name: str, sink: Sink) -> Sink:
+        """Show each line to the injectors."""
+
+        def line(text: str) -> None:
+            sink(text)
+            for injector in self._working():
+                injector.line(name, text)
+
+        return line
+
+    def discarded(self, keep: Keep) -> Keep:
+        """Let the failure destination fail, or keep the batch; a record that no mapping can send is then invoked."""
+
+        def kept(failure: dict[str, Any]) -> None:
+            for injector in self._working():
+                injector.discarded(failure)
+            keep(failure)
+            if failure["requestContext"]["condition"] == "PayloadTooLarge":
+                self.later(0, lambda: self._invoke_directly(failure["payload"].encode()))
+
+        return kept
+
+    def _call(self, call: Call) -> Reply | None:
+        for injector in self._working():
+            reply = injector.call(call)
+            if reply is not None:
+                return reply
+        return None
+
+    def _working(self) -> list[Injector]:
+        return list(self.injectors.values())
+
+    # Faults at work.
+
+    def begin(self, faults: Iterable[Fault], pace: float) -> None:
+        """Have these faults at work from now on, each about once in so many seconds."""
+        for fault in faults:
+            if fault.make is not None:
+                injector = fault.make()
+                injector.begin(self, fault.name, self.seed, pace)
+                self.injectors[fault.name] = injector
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._tick, name="faults", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """End them all, and wait for what they left to be done."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        working, self.injectors = self.injectors, {}
+        for name, injector in working.items():
+            injector.end()
+            self.injected[name] += injector.injected
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for what was to be done later."""
+        while self._laters:
+            self._laters.pop().join()
+
+    def _tick(self) -> None:
+        while not self._stopping.wait(TICK_SECONDS):
+            for name, injector in list(self.injectors.items()):
+                try:
+                    injector.tick()
+                    for sent in injector.records():
+                        self.put(sent)
+                except Exception as error:
+                    self.errors.append(f"{name}: {type(error).__name__}: {error}")
+                    return
+
+    # What injectors are given.
+
+    def now(self) -> int:
+        """Return the time in ms since 1970."""
+        return round(time.time() * 1000)
+
+    def later(self, seconds: float, do: Callable[[], object]) -> None:
+        """Do something in so many seconds, in a thread of its own."""
+
+        def run() -> None:
+            time.sleep(seconds)
+            try:
+                do()
+            except Exception as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=run, name="later", daemon=True)
+        self._laters.append(thread)
+        thread.start()
+
+    def put(self, sent: Sent) -> None:
+        """Put a record into the stream; one that the outbox has no room for too."""
+        if len(sent.data) < MAXIMUM_RECORD - 100:
+            self.system.put(sent.data, sent.key)
+            return
+        self.system.kinesis.put_records(Records=[{"Data": sent.data, "PartitionKey": "large"}])
+        self.system.sent.append(sent.data)
+
+    def sensor(self, model: str) -> Sensor:
+        """Return a new sensor."""
+        with self._lock:
+            self._sensors += 1
+            return Sensor(self._sensors, self.seed, model)
+
+    def expect(self, device: str, readings: int = 1) -> None:
+        """Note that there must be so many more readings of a device in the end."""
+        with self._lock:
+            self.truth[device] += readings
+
+    def owner(self, port: int) -> int | None:
+        """Return the worker that has that port; None where it cannot be told."""
+        return process_of(port, self.system.function.pids + self.system.rollup.pids)
+
+    def kill(self, pid: int | None) -> bool:
+        """SIGKILL a worker; tell whether it was there."""
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            with self._lock:
+                self.kills += 1
+            return True
+        return False
+
+    def replace_workers(self, environment: Mapping[str, str] | None = None) -> None:
+        """Give new workers these variables besides, or none any more, and kill the present ones."""
+        for function in (self.system.function, self.system.rollup):
+            variables = self.system.variables | dict(environment or {})
+            function.config = replace(
+                function.config, environment=function.config.environment | variables
+            )
+            for pid in function.pids:
+                self.kill(pid)
+
+    def deploy(self, directory: Path | None) -> None:
+        """Deploy ingest from that folder, or the present one: idle workers end, others finish what they do."""
+        function = self.system.function
+        function.config = replace(function.config, directory=directory or FUNCTIONS / "ingest")
+        busy = set(function.busy_pids)
+        for pid in function.pids:
+            if pid not in busy:
+                self.kill(pid)
+
+    @property
+    def older(self) -> Path:
+        """The folder of an older version of ingest."""
+        with self._lock:
+            if not self._older:
+                self._older = self._stack.enter_context(older_version(FUNCTIONS / "ingest"))
+            return Path(self._older) / "ingest"
+
+    @property
+    def old_function(self) -> Function:
+        """The older version as a function of its own."""
+        directory = self.older
+        with self._lock:
+            if self._old is None:
+                self._old = self._stack.enter_context(
+                    Function(directory, environment=self.system.variables, sink=lambda _line: None, concurrency=1)
+                )
+            return self._old
+
+    def register(self, sensor: Sensor) -> None:
+        """Put a sensor into the registry, its bindkey sealed by KMS."""
+        kms = self.system.aws.client("kms")
+        with self._lock:
+            self._kms_key: str = getattr(self, "_kms_key", "") or kms.create_key()["KeyMetadata"]["KeyId"]
+        self._registry.put(sealed(sensor.address, sensor.key, kms, self._kms_key))
+        self.keys[sensor.address] = sensor.key
+
+    def register_secret(self, sensor: Sensor) -> None:
+        """Put a sensor into the registry, its bindkey in a secret."""
+        name = f"bindkey-{sensor.address.replace(':', '')}"
+        self.system.aws.client("secretsmanager").create_secret(Name=name, SecretString=sensor.key.hex())
+        self._registry.put(Device(sensor.address, name="fault", secret=name))
+
+    def rotate_secret(self, sensor: Sensor) -> None:
+        """Put the sensor's present key into its secret."""
+        name = f"bindkey-{sensor.address.replace(':', '')}"
+        self.system.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=sensor.key.hex())
+
+    def inflated(self, heard: Iterable[Advertisement], at: int) -> bytes:
+        """Return a record as large as Kinesis takes."""
+        envelope = orjson.loads(post(heard, at)) | {"note": ""}
+        envelope["note"] = "x" * (LARGEST_RECORD - len(orjson.dumps(envelope)) - 64)
+        return orjson.dumps(envelope)
+
+    def _invoke_directly(self, event: bytes) -> None:
+        """Invoke ingest with an event until it has handled it, as somebody redrives what was given up."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(LocalError):
+                if not self.system.function.invoke(event)["batchItemFailures"]:
+                    return
+            time.sleep(0.2)
+        self.errors.append(f"an event of {len(event):,} bytes was not handled in {PATIENCE_SECONDS:g} s")
+
+
+def _through(injector: Injector, name: str, following: Invoke) -> Invoke:
+    return lambda event: injector.invoke(name, event, following)

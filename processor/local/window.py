@@ -1,0 +1,98 @@
+"""Tumbling windows: the state that a function hands from one invocation of a shard's window to the next.
+
+By the Lambda Developer Guide, "Implementing stateful Kinesis Data Streams processing in Lambda". Not documented, and
+ours: windows begin at multiples of their length since 1970; a window is over once a read begun after its end has found
+nothing more; the last invocation has no records, and is repeated until it succeeds; the checkpoint waits for it, so
+that a mapping which goes on from checkpoints builds its state anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+MAXIMUM_STATE = 1024 * 1024
+"""Bytes of a state's JSON; a larger one ends its window early."""
+
+FRESH = b"{}"
+
+
+class Part(NamedTuple):
+    """What an invocation is told of its window; `start` and `end` in seconds since 1970, `state` as JSON."""
+
+    start: float
+    end: float
+    state: bytes
+    final: bool
+    early: bool
+
+    def fields(self, shard_id: str, stream_arn: str) -> bytes:
+        """Return the event's members besides `Records`, beginning with a comma."""
+        window = {"start": _iso(self.start), "end": _iso(self.end)}
+        about = {
+            "shardId": shard_id,
+            "eventSourceARN": stream_arn,
+            "isFinalInvokeForWindow": self.final,
+            "isWindowTerminatedEarly": self.early,
+        }
+        return b',"window":' + orjson.dumps(window) + b',"state":' + self.state + b"," + orjson.dumps(about)[1:-1]
+
+
+class Windows:
+    """The windows of one shard. `start` is that of the open one, None where none is."""
+
+    def __init__(self, seconds: int) -> None:
+        self.start: float | None = None
+        self.state = FRESH
+        self.early = False
+        self._seconds = seconds
+
+    @property
+    def end(self) -> float:
+        """When the open window ends."""
+        return (self.start or 0.0) + self._seconds
+
+    def open(self, arrival: float) -> None:
+        """Open the window of a record, unless one is open already."""
+        if self.start is None:
+            self.start = arrival // self._seconds * self._seconds
+
+    def holds(self, arrival: float) -> bool:
+        """Say whether a record belongs to the open window; one that came late for its own does."""
+        return self.start is not None and arrival < self.end
+
+    def same(self, first: float, arrival: float) -> bool:
+        """Say whether a record belongs to the window that is open, or else to that of the first."""
+        end = self.end if self.start is not None else first // self._seconds * self._seconds + self._seconds
+        return arrival < end
+
+    def part(self, *, final: bool) -> Part:
+        """Return what the next invocation is told."""
+        return Part(self.start or 0.0, self.end, self.state, final, final and self.early)
+
+    def keep(self, state: bytes) -> None:
+        """Take the state that an invocation returned."""
+        self.state = state
+        self.early = len(state) > MAXIMUM_STATE
+
+    def close(self) -> None:
+        """Drop the window and its state."""
+        self.start, self.state, self.early = None, FRESH, False
+
+
+def state_in(response: object) -> bytes | None:
+    """Return the state in a function's answer (its body, or the object it encodes) as JSON; None where it has none."""
+    if isinstance(response, (bytes, bytearray, memoryview, str)):
+        try:
+            response = orjson.loads(response)
+        except orjson.JSONDecodeError:
+            return None
+    state: Any = response.get("state") if isinstance(response, Mapping) else None
+    return orjson.dumps(state) if isinstance(state, Mapping) else None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

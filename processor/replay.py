@@ -1,0 +1,280 @@
+"""Replay: raw records of the past, from the archive or a file, into the table once more, or into a stream.
+
+Replaying everything changes no stored value: cells are only ever added, and a reading that is there is a duplicate. For
+that a record must get the same times again. The archive does not say when a record arrived, so the time that Funnel
+wrote into its envelope stands for it; a record without one is left out and counted as undated, unless the user says
+when it arrived. What has expired meanwhile is not written again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from binascii import b2a_base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from processor.archive import Piece, records
+from processor.batch import Batch
+from processor.decode.record import sent_at
+from processor.errors import DecodeError, SourceError, TransientError
+from processor.rules import Rules
+from processor.store.writer import Writer
+
+CHUNK_RECORDS = 1000
+CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_SECONDS = 0.5
+"""So many records are written at once: fewer of them, where a rate makes them last longer than this."""
+
+TRIES = 8
+BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.5, 30.0
+
+
+class Dated(NamedTuple):
+    """A record's data, and when it arrived, ms since 1970."""
+
+    data: bytes
+    arrived: int
+
+
+class Sink(Protocol):
+    """Where replayed records go."""
+
+    def take(self, records: list[Dated]) -> Mapping[str, int]:
+        """Take records, all of them, and return the ledger's counts. Raises ProcessorError where it cannot."""
+
+
+@dataclass
+class Progress:
+    """How far a replay is.
+
+    records: read. sent: taken by the sink. outside: of another time than was asked for. undated: without a time of
+    their own. resumed: done before, as the checkpoint says; in none of the others. pieces: read to their ends. size:
+    stored bytes read, of the pieces that are done and the one under way. ledger: what became of the advertisements.
+    """
+
+    records: int = 0
+    sent: int = 0
+    outside: int = 0
+    undated: int = 0
+    resumed: int = 0
+    pieces: int = 0
+    size: int = 0
+    ledger: Counter[str] = field(default_factory=Counter)
+
+
+class Checkpoint:
+    """What is done, in a file of JSON Lines that only grows: what it is of, then how far each piece is.
+
+    about: source and times; a file that is about something else is refused (SourceError). The last line may be cut by
+    a crash: what it said is done again.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self._done: dict[str, int] = {}
+        self._whole: set[str] = set()
+        body = path.read_bytes() if path.exists() else b""
+        whole, _, _ = body.rpartition(b"\n")
+        try:
+            lines = [orjson.loads(line) for line in whole.splitlines()]
+            if lines and lines[0] != {"replay": dict(about)}:
+                raise SourceError(
+                    f"{path} is about another replay ({orjson.dumps(lines[0]).decode()}): give the options that it was "
+                    "made with, or another file"
+                )
+            for line in lines[1:]:
+                self._done[line["piece"]] = line["records"]
+                if line["whole"]:
+                    self._whole.add(line["piece"])
+        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+            raise SourceError(f"{path} is no checkpoint of a replay: {error!r}: give another file") from None
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file.truncate(len(whole) + 1 if lines else 0)
+        self._file.seek(0, os.SEEK_END)
+        if not lines:
+            self._write({"replay": dict(about)})
+
+    def done(self, piece: str) -> int:
+        """Return how many of a piece's records are done."""
+        return self._done.get(piece, 0)
+
+    def whole(self, piece: str) -> bool:
+        """Tell whether all of a piece's records are done."""
+        return piece in self._whole
+
+    def note(self, piece: str, count: int, *, whole: bool) -> None:
+        """Note durably that so many of a piece's records are done, or all."""
+        self._done[piece] = count
+        self._write({"piece": piece, "records": count, "whole": whole})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(orjson.dumps(line) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+class Table:
+    """The sink that stores: records go the way that ingest sends them. What can never be stored is counted, no more.
+
+    clock: epoch seconds, for what has expired meanwhile.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        rules: Rules,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._writer = writer
+        self._rules = rules.historic()
+        self._clock = clock
+        self._sleep = sleep
+
+    def take(self, records: list[Dated]) -> Mapping[str, int]:
+        """Store records; wait, and try again, while the table or the registry cannot be had.
+
+        Raises TransientError where it cannot be had for minutes.
+        """
+        events: list[Mapping[str, Any]] = [_event(number, each) for number, each in enumerate(records)]
+        stored = 0
+        for attempt in range(TRIES):
+            if attempt:
+                self._sleep(min(BACKOFF_MAXIMUM, BACKOFF_FIRST * 2 ** (attempt - 1)))
+            batch = Batch(events, self._rules)
+            batch.store(self._writer, now=self._clock())
+            stored += batch.stored
+            if not batch.failed:
+                ledger = batch.ledger()
+                before = stored - batch.stored  # by earlier attempts: this one called them duplicates
+                return ledger | {"stored": stored, "duplicates": ledger["duplicates"] - before}
+        raise TransientError(
+            "Unavailable", f"{batch.failed.total()} readings could not be written, {TRIES} times over: {batch.error}"
+        )
+
+
+def _event(number: int, record: Dated) -> dict[str, Any]:
+    return {
+        "kinesis": {
+            "sequenceNumber": str(number),
+            "approximateArrivalTimestamp": record.arrived / 1000,
+            "data": b2a_base64(record.data, newline=False),
+        }
+    }
+
+
+class Replay:
+    """Replays pieces of records into a sink.
+
+    start, end: leave out records of other times (ms since 1970, the end not included). arrived: when all of them
+    arrived, ms since 1970, instead of what their envelopes say. rate: records a second at most. checkpoint: what is
+    done already, and where to note what is. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        arrived: int | None = None,
+        rate: float | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: Callable[[Progress], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sink = sink
+        self._start = start
+        self._end = end
+        self._arrived = arrived
+        self._rate = rate
+        self._checkpoint = checkpoint
+        self._report = progress
+        self._clock = clock
+        self._sleep = sleep
+        self._most = CHUNK_RECORDS if rate is None else max(1, min(CHUNK_RECORDS, int(rate * CHUNK_SECONDS)))
+        self.progress = Progress()
+
+    def run(self, pieces: Iterable[Piece]) -> Progress:
+        """Replay the pieces, in order. Raises SourceError for one that cannot be read, and what the sink raises."""
+        began = self._clock()
+        for piece in pieces:
+            if self._checkpoint is not None and self._checkpoint.whole(piece.name):
+                self.progress.resumed += self._checkpoint.done(piece.name)
+            else:
+                self._piece(piece, began)
+                self.progress.pieces += 1
+            self._report(self.progress)
+        return self.progress
+
+    def _piece(self, piece: Piece, began: float) -> None:
+        progress, before, count = self.progress, self.progress.size, 0
+        for count, chunk in self._chunks(piece, before):
+            left_out: Counter[str] = Counter()
+            meant = [dated for data in chunk if (dated := self._dated(data, left_out)) is not None]
+            if meant:
+                progress.ledger.update(self._sink.take(meant))
+            progress.sent += len(meant)
+            progress.records += len(chunk)
+            progress.outside += left_out["outside"]
+            progress.undated += left_out["undated"]
+            self._note(piece, count, whole=False)
+            self._report(progress)
+            if self._rate is not None:
+                self._sleep(max(0.0, began + progress.sent / self._rate - self._clock()))
+        self._note(piece, count, whole=True)
+        progress.size = before + piece.size
+
+    def _note(self, piece: Piece, count: int, *, whole: bool) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.note(piece.name, count, whole=whole)
+
+    def _chunks(self, piece: Piece, before: int) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield records that are not done yet, with how many of the piece's come up to them."""
+
+        def position(at: int) -> None:
+            self.progress.size = before + at
+
+        skip = 0 if self._checkpoint is None else self._checkpoint.done(piece.name)
+        chunk: list[bytes] = []
+        size = number = 0
+        for number, data in enumerate(records(piece, position), 1):
+            if number <= skip:
+                self.progress.resumed += 1
+                continue
+            chunk.append(data)
+            size += len(data)
+            if len(chunk) == self._most or size >= CHUNK_BYTES:
+                yield number, chunk
+                chunk, size = [], 0
+        if number < skip:
+            raise SourceError(f"{piece.name} has {number} records, but {skip} of it were done: it is another file now")
+        yield number, chunk
+
+    def _dated(self, data: bytes, left_out: Counter[str]) -> Dated | None:
+        """Return a record with its time of arrival; count one that is left out, with the reason."""
+        try:
+            said = sent_at(data)
+        except DecodeError:  # counted as rejected, whenever it came
+            return Dated(data, self._arrived or 0)
+        if said is not None and not (
+            (self._start is None or self._start <= said) and (self._end is None or said < self._end)
+        ):
+            left_out["outside"] += 1
+            return None
+        arrived = said if self._arrived is None else self._arrived
+        if arrived is None:
+            left_out["undated"] += 1
+            return None
+        return Dated(data, arrived)

@@ -1,0 +1,223 @@
+"""The DynamoDB Streams handler: what the table `readings` gained, rolled up into `rollups` and `devices`.
+
+The stream says which items changed, no more. The touched ranges are read again, whole and consistently, and what they
+come to is written: nothing is added up from event to event, so an event seen twice, late, out of order or by two
+invocations at once changes nothing. See store/rollups.py and store/states.py for why that holds.
+
+What DynamoDB deleted because it expired is passed over: it had been measured. What somebody else deleted makes its
+ranges be built anew, from what is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from processor.errors import InvalidWrite, StoreError
+from processor.store.reader import Reader
+from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, ranges_of, rollup_of, window
+from processor.store.states import State, States, join, state_of
+from processor.telemetry import Telemetry, ages, usage
+
+MARGIN_SECONDS = 3.0
+"""Kept free before the invocation's deadline, for the log and the answer."""
+
+RUN = 12
+"""So many neighbouring ranges are read at once: an hour, which bounds the memory that a replay takes."""
+
+TTL = "dynamodb.amazonaws.com"
+"""Who deletes expired items, as the stream's records name it ("Working with expired items", Developer Guide)."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Neighbouring ranges of one device, to be read at once, and what became of them.
+
+    starts: theirs, epoch seconds. lowest: the lowest sequence number of the records that touched them. rebuild: the
+    starts of those that lost readings.
+    """
+
+    device: str
+    starts: list[int]
+    lowest: int
+    rebuild: set[int] = field(default_factory=set)
+    state: State | None = None
+    written: int = 0
+    stale: int = 0
+    error: str = ""
+    invalid: str = ""
+
+
+def runs_of(records: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """Return what these stream records touched, by device and time. Expiries touch nothing."""
+    lowest: dict[tuple[str, int], int] = {}
+    rebuild = set()
+    for record in records:
+        if expired(record):
+            continue
+        change = record["dynamodb"]
+        device, slot = change["Keys"]["device"]["S"], int(change["Keys"]["slot"]["N"])
+        number = int(change["SequenceNumber"])
+        for start in ranges_of(slot):
+            place = device, start
+            lowest[place] = min(number, lowest.get(place, number))
+            if record["eventName"] == "REMOVE":
+                rebuild.add(place)
+    runs: list[Run] = []
+    for (device, start), number in sorted(lowest.items()):
+        last = runs[-1] if runs else None
+        if last is None or last.device != device or last.starts[-1] + RANGE_SECONDS != start or len(last.starts) == RUN:
+            last = Run(device, [], number)
+            runs.append(last)
+        last.starts.append(start)
+        last.lowest = min(last.lowest, number)
+        if (device, start) in rebuild:
+            last.rebuild.add(start)
+    return runs
+
+
+def expired(record: Mapping[str, Any]) -> bool:
+    """Tell whether the record is DynamoDB's own deletion of an expired item."""
+    by = record.get("userIdentity") or {}
+    return record["eventName"] == "REMOVE" and by.get("type") == "Service" and by.get("principalId") == TTL
+
+
+class Aggregator:
+    """The handler: `handle(event, context)`, with its clients passed in. pool: reads and writes many ranges at once."""
+
+    def __init__(self, reader: Reader, rollups: Rollups, states: States, telemetry: Telemetry, pool: Executor) -> None:
+        self._reader = reader
+        self._rollups = rollups
+        self._states = states
+        self._telemetry = telemetry
+        self._pool = pool
+
+    def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        """Handle one batch of stream records; return the lowest failed sequence number in Lambda's terms."""
+        started = time.perf_counter()
+        deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+        records = event.get("Records") or []
+        runs = runs_of(records)
+        list(self._pool.map(lambda run: self._roll_up(run, deadline), runs))
+        changed = self._join_states(runs, deadline)
+        numbers = [run.lowest for run in runs if run.error]
+        failed = [record for record in records if numbers and _number(record) >= min(numbers)]
+        self._report(records, runs, changed, len(failed), (time.perf_counter() - started) * 1000, context)
+        lowest = min(failed, key=_number)["dynamodb"]["SequenceNumber"] if failed else None
+        return {"batchItemFailures": [{"itemIdentifier": lowest}] if lowest is not None else []}
+
+    def _roll_up(self, run: Run, deadline: float) -> None:
+        """Read a run's ranges, and write what they come to."""
+        try:
+            slots = list(self._reader.stored(run.device, *window(run.starts[0], len(run.starts)), deadline=deadline))
+        except StoreError as error:  # whatever stops a read, the readings are still there: the records come again
+            run.error = str(error)
+            return
+        run.state = state_of(run.device, slots)
+        for start in run.starts:
+            rollup = rollup_of(run.device, start, slots)
+            try:
+                self._write(run, start, rollup, deadline)
+            except InvalidWrite as error:  # a sum too large for DynamoDB, say: no repetition makes it valid
+                run.invalid = f"{run.device} {start}: {error}"
+            except StoreError as error:
+                run.error = str(error)
+                return
+
+    def _write(self, run: Run, start: int, rollup: Rollup | None, deadline: float) -> None:
+        if start in run.rebuild:
+            self._rollups.rebuild(rollup or Rollup(run.device, start, 0, 0, {}), deadline=deadline)
+            run.written += 1
+        elif rollup is not None:
+            if self._rollups.put(rollup, deadline=deadline):
+                run.written += 1
+            else:
+                run.stale += 1
+
+    def _join_states(self, runs: Iterable[Run], deadline: float) -> int:
+        """Join what the runs saw of each device into its state; return how many devices that changed."""
+        states: dict[str, State] = {}
+        for run in runs:
+            if run.state is not None:
+                there = states.get(run.device)
+                states[run.device] = run.state if there is None else join(there, run.state)
+        try:
+            known = self._states.known(states, deadline=deadline)
+        except StoreError as error:
+            _fail(runs, states, str(error))
+            return 0
+        changed = 0
+        jobs = {
+            device: self._pool.submit(self._states.join, state, known.get(device, (None, None)), deadline=deadline)
+            for device, state in states.items()
+        }
+        for device, job in jobs.items():
+            try:
+                changed += job.result()
+            except InvalidWrite as error:
+                next(run for run in runs if run.device == device).invalid = f"{device}: {error}"
+            except StoreError as error:
+                _fail(runs, {device}, str(error))
+        return changed
+
+    def _report(
+        self,
+        records: list[Mapping[str, Any]],
+        runs: list[Run],
+        changed: int,
+        failed: int,
+        duration_ms: float,
+        context: Any,
+    ) -> None:
+        memory, peak_mb = usage(context)
+        invalid = [run.invalid for run in runs if run.invalid]
+        counts = {
+            "records": len(records),
+            "ranges": sum(len(run.starts) for run in runs),
+            "written": sum(run.written for run in runs),
+            "stale": sum(run.stale for run in runs),
+            "devices": changed,
+            "invalid": len(invalid),
+            "failed": failed,
+        }
+        arrivals = [float(record["dynamodb"]["ApproximateCreationDateTime"]) for record in records]
+        count = MetricUnit.Count
+        self._telemetry.metrics(
+            {
+                "RollupsWritten": (count, [counts["written"]]),
+                "RollupsInvalid": (count, [counts["invalid"]]),
+                "RecordsFailed": (count, [failed]),
+                "BatchDuration": (MetricUnit.Milliseconds, [round(duration_ms, 3)]),
+                "RecordAge": (MetricUnit.Milliseconds, ages(arrivals, time.time())),
+                **memory,
+            },
+            {
+                "Rollup": counts,
+                "MemoryPeakMB": peak_mb,
+                "ColdStart": self._telemetry.cold_start(),
+                "RequestId": context.aws_request_id,
+            },
+        )
+        line: dict[str, Any] = {"request_id": context.aws_request_id, **counts, "duration_ms": round(duration_ms, 1)}
+        errors = [run.error for run in runs if run.error] + invalid
+        if errors:
+            line["error"] = "; ".join(dict.fromkeys(errors[:5]))
+        self._telemetry.log("rollup", line, warning=bool(errors))
+
+
+def _number(record: Mapping[str, Any]) -> int:
+    """Return a record's sequence number to compare by: as texts, those of unequal length would sort wrongly."""
+    return int(record["dynamodb"]["SequenceNumber"])
+
+
+def _fail(runs: Iterable[Run], devices: Iterable[str], error: str) -> None:
+    """Have the records of these devices come again."""
+    concerned = set(devices)
+    for run in runs:
+        if run.device in concerned:
+            run.error = run.error or error

@@ -1,0 +1,113 @@
+"""The rules by which records are handled: which times are believed, whose readings are stored, with which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from processor.decode import NO_KEYS
+from processor.decode.gateways import ALL, Known
+from processor.errors import SettingsError
+from processor.settings import Settings
+
+
+class Limits(NamedTuple):
+    """Which times are believed, and how long readings are kept (DynamoDB's TTL).
+
+    retention_seconds: readings older than this on arrival are rejected. future_seconds: so are those further ahead.
+    expires_from_arrival: count retention from the record's arrival, and take readings of any age.
+    """
+
+    retention_seconds: int
+    future_seconds: int = 3600
+    expires_from_arrival: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that the settings ask for."""
+        return cls(settings.retention_days * 86400, settings.future_seconds, settings.expires_from == "arrival")
+
+    def allowed(self, arrived: int) -> tuple[int, int]:
+        """Return the earliest and the latest time believed of what arrived at `arrived`, all in ms since 1970."""
+        earliest = 0 if self.expires_from_arrival else arrived - self.retention_seconds * 1000
+        return earliest, arrived + self.future_seconds * 1000
+
+
+class Directory(Protocol):
+    """Who is known of the devices, as ingest asks for it (processor/devices.py)."""
+
+    def load(self, addresses: Iterable[str]) -> None:
+        """Prepare to be asked for these devices."""
+
+    def registered(self, address: str) -> bool:
+        """Tell whether somebody registered the device."""
+
+    def heard(self, address: str) -> str | None:
+        """Return what the device once said of its model."""
+
+    def learn(self, models: Mapping[str, str]) -> None:
+        """Remember what devices say of their models."""
+
+
+class Historic:
+    """A directory for records of the past: what they say of a model is learned only where nothing is known yet.
+
+    learn: False learns nothing at all.
+    """
+
+    def __init__(self, devices: Directory, *, learn: bool = True) -> None:
+        self._devices = devices
+        self._learn = learn
+        self.load, self.registered, self.heard = devices.load, devices.registered, devices.heard
+
+    def learn(self, models: Mapping[str, str]) -> None:
+        """Remember the models of those devices that have said nothing so far."""
+        if self._learn:
+            self.load(models)
+            self._devices.learn({address: model for address, model in models.items() if self.heard(address) is None})
+
+
+class Rules(NamedTuple):
+    """How a batch is handled.
+
+    limits: which times are believed. keys: bindkeys by address. known: the gateway families that a setting pins.
+    devices: the registry, where there is one. registered_only: store no others' readings. samples: so many ignored
+    advertisements are kept for the log.
+    """
+
+    limits: Limits
+    keys: Mapping[str, bytes] = NO_KEYS
+    known: Known = ALL
+    devices: Directory | None = None
+    registered_only: bool = False
+    samples: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, devices: Directory | None = None, keys: Mapping[str, bytes] | None = None) -> Rules:
+        """Return the rules that the settings make; `keys`, where given, stand for the settings' own.
+
+        Raises SettingsError for gateway settings, or their file, that make no sense.
+        """
+        return cls(
+            Limits.of(settings),
+            settings.bindkeys if keys is None else keys,
+            known_gateways(settings),
+            devices,
+            settings.devices == "registered",
+            settings.ignored_samples,
+        )
+
+    def historic(self, *, learn: bool = True) -> Rules:
+        """Return the same rules for records of the past, which teach the registry nothing that it knows better."""
+        return self if self.devices is None else self._replace(devices=Historic(self.devices, learn=learn))
+
+
+def known_gateways(settings: Settings) -> Known:
+    """Return what the settings say of the gateways. Raises SettingsError where they, or the file, make no sense."""
+    path = settings.gateway_readings
+    try:
+        table = Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise SettingsError(f"GATEWAY_READINGS: {error}") from None
+    return Known.of(settings.gateway_families, table)

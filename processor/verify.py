@@ -1,0 +1,304 @@
+"""Verify: roll-ups and devices' states computed anew from the stored readings, and compared with what is there.
+
+It runs on a live table. Roll-ups lag behind the readings, so nothing is called wrong at first sight: what differs is
+looked at again after a while, and only what stands unchanged is a difference. Where the latest reading is younger than
+the lag, it is *pending*; where readings may have expired, the roll-up outlives them, as it should: *expired*.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from processor.errors import InvalidWrite, StoreError
+from processor.settings import Settings
+from processor.store.differences import EXPIRED, STATE, Difference, Place, differences, state_difference
+from processor.store.reader import Reader
+from processor.store.rollups import RANGE_MS, RANGE_SECONDS, Rollup, Rollups
+from processor.store.states import State, States, join, state_of
+from processor.store.tables import SKEW_MS
+from processor.store.wire import Client
+
+DAY = 86_400
+"""A day of a device is compared at once."""
+
+ROUNDS = 5
+"""So often what differs is looked at again, while it changes."""
+
+TRIES = 5
+"""So often a roll-up is put right anew, where somebody else writes it meanwhile."""
+
+AHEAD = 1000
+"""So many jobs are handed to the threads at once."""
+
+EVER = 0, 1 << 40
+"""Every range there can be."""
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to verify, and how patiently.
+
+    devices: only these; None for all. start, end: only ranges that touch [start, end) (ms since 1970). wait: seconds
+    after which differences are looked at again. lag: seconds that roll-ups may take; what is younger is pending.
+    fix: put right what is missing, stale or different. lower: what is foreign too. shown: so many differences are kept.
+    """
+
+    devices: Collection[str] | None = None
+    start: int | None = None
+    end: int | None = None
+    wait: float = 330.0
+    lag: float = 600.0
+    fix: bool = False
+    lower: bool = False
+    shown: int = 20
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The starts of the ranges that are meant, epoch seconds, the end not included."""
+        first = EVER[0] if self.start is None else self.start // RANGE_MS * RANGE_SECONDS
+        return first, EVER[1] if self.end is None else -(-self.end // RANGE_MS) * RANGE_SECONDS
+
+    def fixes(self, difference: Difference) -> bool:
+        """Tell whether such a difference is to be put right."""
+        return self.lower if difference.kind == "foreign" else self.fix
+
+
+@dataclass
+class Report:
+    """What was compared, and what became of it."""
+
+    devices: int = 0
+    ranges: int = 0
+    pending: int = 0
+    expired: int = 0
+    caught_up: int = 0
+    """Differed at first, and did not any more when looked at again."""
+    fixed: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+    first: list[Difference] = field(default_factory=list)
+    """The first of the differences that are left."""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether no difference is left."""
+        return not self.left
+
+
+class Day(NamedTuple):
+    """What one device's day came to."""
+
+    device: str
+    ranges: int
+    found: list[Difference]
+    state: State | None
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is, and how much there is."""
+
+
+class Verifier:
+    """Verifies the tables that the settings name, through one client. clock: epoch seconds."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._reader = Reader(client, settings.readings_table, threads=settings.writer_threads)
+        self._rollups = Rollups(client, settings.rollups_table)
+        self._rollup_items = Reader(client, settings.rollups_table, threads=settings.writer_threads)
+        self._states = States(client, settings.devices_table)
+        self._retention = settings.retention_days * DAY
+        self._threads = settings.writer_threads
+        self._clock = clock
+        self._sleep = sleep
+
+    def verify(self, plan: Plan, progress: Progress = lambda _what, _done, _all: None) -> Report:
+        """Compare, look again at what differs, put right what is to be; return what came of it."""
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="verify") as self._pool:
+            days = self._days(plan, progress)
+            report = Report(devices=len({device for device, _ in days}))
+            states: dict[str, State] = {}
+            suspects: dict[Place, int] = {}
+            for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
+                report.ranges += day.ranges
+                report.expired += sum(each.kind == EXPIRED for each in day.found)
+                suspects |= self._suspects(day.found, plan, report)
+                if day.state is not None:
+                    known = states.get(day.device)
+                    states[day.device] = day.state if known is None else join(known, day.state)
+                progress("comparing", done, len(days))
+            suspects |= self._suspects(self._behind(states), plan, report)
+            settled = self._settle(suspects, states, plan, report, progress)
+            self._conclude(settled, states, plan, report, progress)
+        return report
+
+    def _days(self, plan: Plan, progress: Progress) -> set[Place]:
+        """Return the devices' days (their starts, epoch seconds) that have readings or roll-ups."""
+        days: set[Place] = set()
+        for count, (device, start) in enumerate(self._starts(plan)):
+            if plan.span[0] <= start // RANGE_SECONDS * RANGE_SECONDS < plan.span[1]:
+                days.add((device, start // DAY * DAY))
+            if count % 1000 == 0:
+                progress("listing", count, 0)
+        return days
+
+    def _starts(self, plan: Plan) -> Iterator[Place]:
+        """Yield the device and start of each slot and each roll-up: those of named devices, or of the whole tables."""
+        if plan.devices is None:
+            for item in self._reader.scan(keys_only=True):
+                yield item["device"]["S"], int(item["slot"]["N"])
+            for item in self._rollup_items.scan():
+                yield item["device"]["S"], int(item["start"]["N"])
+            return
+        first, end = plan.span
+        for device in plan.devices:
+            for slot in self._reader.slots(device, first * 1000, end * 1000):
+                yield device, slot.start
+            for rollup in self._rollups.read(device, first, end):
+                yield device, rollup.start
+
+    def _day(self, device: str, day: int, span: tuple[int, int], only: Collection[int] | None = None) -> Day:
+        """Compare one device's day; `only`: those ranges of it. Roll-ups are read first: they can only be behind."""
+        if only is not None:
+            span = min(only), max(only) + RANGE_SECONDS
+        span = max(day, span[0]), min(day + DAY, span[1])
+        try:
+            stored = {each.start: each for each in self._rollups.read(device, *span, consistent=True)}
+        except (LookupError, ValueError, ArithmeticError) as error:
+            raise StoreError(
+                "Malformed",
+                f"the table of roll-ups has an item of {device}, of {_day_of(day)}, that is none ({error!r}): "
+                "delete it, and --fix writes the roll-up anew",
+            ) from error
+        slots = list(self._reader.stored(device, span[0] * 1000 - SKEW_MS, span[1] * 1000 + SKEW_MS))
+        horizon = round((self._clock() - self._retention) * 1000)
+        found = list(differences(device, stored, slots, span, horizon))
+        own = [slot for slot in slots if span[0] <= slot.start < span[1]]
+        ranges = len({slot.start // RANGE_SECONDS * RANGE_SECONDS for slot in own if slot.cells} | stored.keys())
+        if only is not None:
+            found = [each for each in found if each.start in only]
+        return Day(device, ranges, found, state_of(device, own))
+
+    def _behind(self, states: Mapping[str, State]) -> list[Difference]:
+        """Return the devices whose stored state is behind. It is read after the readings: it can only be ahead."""
+        known = self._states.known(states)
+        found = (state_difference(state, known.get(device, (None, None))[0]) for device, state in states.items())
+        return [each for each in found if each is not None]
+
+    def _suspects(self, found: Iterable[Difference], plan: Plan, report: Report) -> dict[Place, int]:
+        """Return what is to be looked at again: by place, a hash by which to see whether it changed."""
+        suspects = {}
+        young = (self._clock() - plan.lag) * 1000
+        for each in found:
+            if each.kind == EXPIRED:
+                continue
+            if each.newest > young:
+                report.pending += 1
+            else:
+                suspects[each.place] = hash(repr(each))
+        return suspects
+
+    def _settle(
+        self,
+        suspects: dict[Place, int],
+        states: Mapping[str, State],
+        plan: Plan,
+        report: Report,
+        progress: Progress,
+    ) -> list[Place]:
+        """Look at the suspects until they stand unchanged for `wait`; return those. Those that do not are pending."""
+        settled: list[Place] = []
+        for number in range(ROUNDS):
+            if not suspects:
+                break
+            progress(f"waiting {plan.wait:g} s to look at {len(suspects):,} differences again", number, ROUNDS)
+            self._sleep(plan.wait)
+            again = {each.place: hash(repr(each)) for each in self._look(suspects, states) if each.kind != EXPIRED}
+            report.caught_up += len(suspects) - len(again)
+            settled += [place for place, mark in again.items() if mark == suspects[place]]
+            suspects = {place: mark for place, mark in again.items() if mark != suspects[place]}
+        report.pending += len(suspects)
+        return sorted(settled)
+
+    def _look(self, places: Iterable[Place], states: Mapping[str, State]) -> Iterator[Difference]:
+        """Yield the differences that are still at these places."""
+        starts: dict[Place, list[int]] = {}
+        devices = []
+        for device, start in places:
+            if start == STATE:
+                devices.append(device)
+            else:
+                starts.setdefault((device, start // DAY * DAY), []).append(start)
+        jobs = sorted(starts.items())
+        for day in self._each(lambda job: self._day(*job[0], EVER, frozenset(job[1])), jobs):
+            yield from day.found
+        yield from self._behind({device: states[device] for device in devices})
+
+    def _conclude(
+        self, settled: list[Place], states: Mapping[str, State], plan: Plan, report: Report, progress: Progress
+    ) -> None:
+        """Put right what is to be, and report the rest."""
+        done = 0
+        for difference, fixed in self._each(lambda each: self._fixed(each, plan), self._look(settled, states)):
+            done += 1
+            progress("putting right" if plan.fix else "looking again", done, len(settled))
+            if difference.kind == EXPIRED:
+                continue
+            (report.fixed if fixed else report.left)[difference.kind] += 1
+            if not fixed and len(report.first) < plan.shown:
+                report.first.append(difference)
+        report.caught_up += len(settled) - done
+
+    def _fixed(self, difference: Difference, plan: Plan) -> tuple[Difference, bool]:
+        """Put one difference right where the plan says so; tell whether it is."""
+        if not plan.fixes(difference) or difference.kind == EXPIRED:
+            return difference, False
+        if isinstance(difference.right, State):
+            self._states.join(difference.right)
+            return difference, True
+        for _ in range(TRIES):
+            if self._replaced(difference):
+                return difference, True
+            device, start = difference.place
+            now = self._day(device, start // DAY * DAY, EVER, frozenset((start,))).found
+            if not now:
+                return difference, True  # whoever wrote meanwhile wrote what is right
+            difference = now[0]
+            if difference.kind == EXPIRED or not plan.fixes(difference):
+                break
+        return difference, False
+
+    def _replaced(self, difference: Difference) -> bool:
+        """Write what is right, unless the roll-up has changed since it was compared."""
+        stored, right = difference.stored, difference.right
+        if not isinstance(right, Rollup):
+            raise TypeError(difference)
+        try:
+            return self._rollups.replace(right, stored.cells if isinstance(stored, Rollup) else None)
+        except InvalidWrite:  # a sum too large for DynamoDB, say: it stays a difference
+            return False
+
+    def _each(self, do: Callable[[Job], Found], jobs: Iterable[Job]) -> Iterator[Found]:
+        """Yield what `do` makes of each job, in order, by the threads."""
+        waiting: Iterator[Any] = iter(jobs)
+        while some := list(islice(waiting, AHEAD)):
+            yield from self._pool.map(do, some)
+
+
+def _day_of(day: int) -> str:
+    return datetime.fromtimestamp(day, UTC).date().isoformat()

@@ -1,0 +1,241 @@
+"""The path of a record: envelope, gateway, advertisement, Reading; and what it costs to see that nothing is known.
+
+A peer reads advertisements only. Before it stands the least that finds one: `orjson.loads`, the payload's address and
+data, their hexadecimal text; and what makes of them what the peer takes (an HCI event, AD structures split).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import orjson
+
+from processor.decode import readings
+from processor.decode.advertisement import manufacturer_data, service_data, structure
+from processor.decode.envelope import seal
+from processor.decode.gateways import (
+    Advertisement,
+    aprilbrother,
+    binary,
+    cassia,
+    hci,
+    ingics,
+    minew,
+    moko,
+    openblocks,
+    plain,
+    ruuvi,
+    theengs,
+)
+from processor.decode.record import heard
+from tests.benchmarks.decode import PEER_TARGET, check
+from tests.benchmarks.measure import paired, show, verdict
+from tests.benchmarks.messages import FLAGS, Message, kinds, messages
+from tests.benchmarks.peers import RSSI, Peer, installed
+
+AT = 1_700_000_000_000
+GATEWAY = "C8:25:2D:8E:9C:2C"
+IMSI = "295050000000001"
+MANY = 10
+"""Advertisements of a record that holds several."""
+UNKNOWN_TARGET = 1.0
+"""What seeing that nothing is known may cost, in decodes of Ruuvi's format 5."""
+
+
+class Family(NamedTuple):
+    """A way that gateways send: `encode` gives the payload of several advertisements, or of one where `single`."""
+
+    name: str
+    encode: Callable[[list[Advertisement]], Any]
+    single: bool = False
+
+
+FAMILIES = (
+    Family("Ruuvi Gateway, HTTP", lambda told: json.loads(ruuvi.encode_post(told, GATEWAY, AT))),
+    Family("Ruuvi Gateway, MQTT", lambda told: json.loads(ruuvi.encode_message(told[0], GATEWAY, AT)), single=True),
+    Family("Minew, JSON-LONG", lambda told: json.loads(minew.encode_post(told, GATEWAY, AT))),
+    Family("Minew, long binary", lambda told: minew.encode_frame(told, GATEWAY)),
+    Family("April Brother, MessagePack", lambda told: aprilbrother.encode(told, GATEWAY)),
+    Family("April Brother, JSON", lambda told: json.loads(aprilbrother.encode_json(told, GATEWAY))),
+    Family("OpenMQTTGateway, Theengs", lambda told: json.loads(theengs.encode(told[0], timed=True)), single=True),
+    Family("Moko MKGW", lambda told: json.loads(moko.encode(told, GATEWAY))),
+    Family("Cassia", lambda told: json.loads(cassia.encode_message(told, GATEWAY, AT))),
+    Family("Ingics iGS, lines", lambda told: ingics.encode(told, GATEWAY)),
+    Family("Plat'Home OpenBlocks", lambda told: json.loads(openblocks.encode(told[0])), single=True),
+    Family("raw HCI events", hci.encode),
+    Family("plain JSON", lambda told: json.loads(plain.encode(told))),
+    Family("binary frame", lambda told: binary.encode(told, AT)),
+)
+
+UNKNOWN = {
+    "manufacturer data of an unknown company": FLAGS + manufacturer_data(0x0075, bytes(range(24))),
+    "the same with a name and a UUID beside": FLAGS
+    + structure(0x03, b"\x0f\x18")
+    + manufacturer_data(0x0075, bytes(range(10)))
+    + structure(0x09, b"Galaxy"),
+    "service data of an unknown UUID": FLAGS + structure(0x03, b"\x9f\xfe") + service_data(0xFE9F, bytes(20)),
+    "Apple's, but no iBeacon": FLAGS + manufacturer_data(0x004C, bytes.fromhex("10055b1c0f6a42")),
+    "flags and a name": FLAGS + structure(0x09, b"headphones"),
+}
+"""Advertisements of nothing that is known here, as the neighbours send them all day."""
+
+
+def run(rounds: int, count: int, *, least: float) -> None:
+    """Measure and print the tables."""
+    _families(rounds, count, least)
+    _formats(rounds, count, least)
+    _unknown(rounds, count, least)
+
+
+def batched(items: list[Any], each: int) -> list[list[Any]]:
+    """Return the items in lists of `each`."""
+    return [items[at : at + each] for at in range(0, len(items), each)]
+
+
+def advertisements(told: Iterable[Message]) -> list[Advertisement]:
+    return [Advertisement(message.address, RSSI, AT - 2000, message.data, GATEWAY) for message in told]
+
+
+def records(family: Family, told: Iterable[Message], each: int) -> list[bytes]:
+    """Return the records that Funnel makes of these messages, `each` advertisements in one."""
+    return [seal(family.encode(group), at=AT, imsi=IMSI) for group in batched(advertisements(told), each)]
+
+
+def opened(sent: list[bytes]) -> Callable[[], None]:
+    """Return the work of finding the advertisements in all records."""
+
+    def work() -> None:
+        for record in sent:
+            heard(record, AT)
+
+    return work
+
+
+def ours(sent: list[bytes], told: Iterable[Message] = ()) -> Callable[[], None]:
+    """Return the work of making Readings of all records."""
+    keys = {message.address: message.key for message in told if message.key is not None}
+    models = {message.address: message.model for message in told if message.model is not None}
+
+    def work() -> None:
+        for record in sent:
+            for address, rssi, at, data, gateway in heard(record, AT):
+                readings(data, address, at, keys, gateway, rssi, models.get(address))
+
+    return work
+
+
+def theirs(sent: list[bytes], peer: Peer, told: list[Message]) -> Callable[[], None]:
+    """Return the work of a peer behind the shortest opening of the same records, which are plain JSON."""
+    known = {message.address: (message.key, message.model) for message in told}
+    decode, given = peer.decode, peer.given
+
+    def work() -> None:
+        for record in sent:
+            for entry in orjson.loads(record)["payloads"]:
+                address = entry["address"]
+                decode(given(Message(address, bytes.fromhex(entry["data"]), {}, *known[address])))
+
+    return work
+
+
+def _families(rounds: int, count: int, least: float) -> None:
+    told = messages("ruuvi.5", count, sensors=count)
+    rows = []
+    for family in FAMILIES:
+        row = [family.name]
+        for each in (1, MANY):
+            if family.single and each > 1:
+                row += ["–", "–"]
+                continue
+            sent = records(family, told, each)
+            found = [readings(data, address, at) for record in sent for address, _, at, data, _ in heard(record, AT)]
+            assert [reading.values for (reading,) in found] == [message.values for message in told], family.name
+            measured = paired({"opened": opened(sent), "whole": ours(sent)}, rounds=rounds, least=least)
+            row += [f"{measured.seconds(name) / count * 1e6:.2f}" for name in ("opened", "whole")]
+        rows.append(row)
+    show(
+        "Record to advertisements, and on to Readings of Ruuvi's format 5: µs of CPU per advertisement, with one in a "
+        f"record and with {MANY}",
+        ("gateway", "1: advertisements", "readings", f"{MANY}: advertisements", "readings"),
+        rows,
+    )
+
+
+def _formats(rounds: int, count: int, least: float) -> None:
+    peers, family = installed(), FAMILIES[-2]
+    rows = []
+    for kind in kinds():
+        able = [peer for peer in peers if kind in peer.kinds]
+        if not able:
+            continue
+        told = messages(kind, count)
+        check(kind, told, able)
+        fastest = _fastest(told, able)
+        row = [kind, fastest.name]
+        for each in (1, MANY):
+            sent = records(family, told, each)
+            works = {"ours": ours(sent, told), "theirs": theirs(sent, fastest, told)}
+            measured = paired(works, rounds=rounds, least=least)
+            times = measured.ratio("theirs", "ours")
+            row += [f"{measured.seconds(name) / count * 1e6:.2f}" for name in works]
+            row.append(f"{times:.1f} ×")
+        rows.append([*row, verdict(times, least=PEER_TARGET)])
+    show(
+        "Record (plain JSON in Funnel's envelope) to Readings, against the fastest peer behind the shortest opening of "
+        f"the same record: µs of CPU per advertisement, with one in a record and with {MANY}",
+        ("format", "peer", "1: ours", "its", "times", f"{MANY}: ours", "its", "times", f"at least {PEER_TARGET:g}"),
+        rows,
+    )
+
+
+def _fastest(told: list[Message], able: list[Peer]) -> Peer:
+    works = {peer.name: _decoding(peer, told) for peer in able}
+    measured = paired(works, rounds=1, least=0)
+    return min(able, key=lambda peer: measured.seconds(peer.name))
+
+
+def _decoding(peer: Peer, told: list[Message]) -> Callable[[], None]:
+    given, decode = [peer.given(message) for message in told], peer.decode
+
+    def work() -> None:
+        for one in given:
+            decode(one)
+
+    return work
+
+
+def _unknown(rounds: int, count: int, least: float) -> None:
+    told = messages("ruuvi.5", count)
+    works: dict[str, Callable[[], None]] = {
+        name: _detecting([data] * count, [message.address for message in told]) for name, data in UNKNOWN.items()
+    }
+    for name, data in UNKNOWN.items():
+        assert readings(data, GATEWAY, AT) == [], name
+    works["decode"] = _detecting([message.data for message in told], [message.address for message in told])
+    measured = paired(works, rounds=rounds, least=least)
+    show(
+        "Seeing that an advertisement is of nothing known, µs of CPU, and in decodes of Ruuvi's format 5 "
+        f"({measured.seconds('decode') / count * 1e6:.2f} µs)",
+        ("advertisement", "µs", "of a decode", "at most"),
+        [
+            [
+                name,
+                f"{measured.seconds(name) / count * 1e6:.2f}",
+                f"{measured.ratio(name, 'decode'):.2f}",
+                verdict(measured.ratio(name, "decode"), most=UNKNOWN_TARGET),
+            ]
+            for name in UNKNOWN
+        ],
+    )
+
+
+def _detecting(told: list[bytes], addresses: list[str]) -> Callable[[], None]:
+    pairs = list(zip(told, addresses, strict=True))
+
+    def work() -> None:
+        for data, address in pairs:
+            readings(data, address, AT, {}, GATEWAY, RSSI)
+
+    return work

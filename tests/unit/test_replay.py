@@ -1,0 +1,356 @@
+"""Replay: records come back with the times they had, at a rate, and go on where they stopped."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.archive import MAXIMUM_RECORD, Piece, archived, capture, records
+from processor.decode.advertisement import manufacturer_data
+from processor.decode.aggregation import aggregate
+from processor.decode.formats import ruuvi
+from processor.decode.record import sent_at
+from processor.errors import DecodeError, SourceError, TransientError
+from processor.replay import Checkpoint, Dated, Replay, Table
+from processor.rules import Limits, Rules
+from processor.store.writer import Writer
+
+NOW = 1_700_000_000_000
+DEVICE = "CB:B8:33:4C:88:4F"
+
+
+def envelope(n=0, at=NOW):
+    data = manufacturer_data(0x0499, ruuvi.RAWV2.encode({"temperature": 20, "sequence": n}, address=DEVICE))
+    entries = [{"address": DEVICE, "rssi": -60, "data": data.hex()}]
+    return orjson.dumps({"payloads": entries, "imsi": "295050000000001"} | ({"timestamp": at} if at else {}))
+
+
+def piece(body, name="piece", size=None):
+    return Piece(name, len(body) if size is None else size, lambda: io.BufferedReader(io.BytesIO(body)))
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Kept:
+    """A sink that keeps what it is given, and may fail."""
+
+    def __init__(self, fails_at=None):
+        self.taken = []
+        self.calls = 0
+        self.fails_at = fails_at
+
+    def take(self, found):
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise TransientError("Unavailable", "no")
+        self.taken += found
+        return {"received": len(found), "stored": len(found)}
+
+
+@pytest.mark.parametrize("pack", [lambda body: body, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""], ids=["lines", "DOS", "no end"])
+def test_a_record_a_line_gzipped_or_not(pack, end):
+    body = b"{1}\n\n \n{2}" + end
+    read = []
+    assert list(records(piece(pack(body)), read.append)) == [b"{1}", b"{2}"]
+    assert read[-1] == len(pack(body))
+
+
+def test_firehoses_two_gzip_members_in_one_object_are_both_read():
+    assert list(records(piece(gzip.compress(b"1\n") + gzip.compress(b"2\n")))) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("cut", [5, 15, -9, -1])
+def test_a_cut_gzip_file_is_named_with_the_line(cut):
+    body = gzip.compress(b"".join(b"%d\n" % n for n in range(1000)))
+    with pytest.raises(SourceError, match=r"piece, after line \d+: the gzip file is broken"):
+        list(records(piece(body[:cut])))
+
+
+class Counted(io.BytesIO):
+    """Counts what is taken from it."""
+
+    taken = 0
+
+    def readinto(self, buffer):
+        count = super().readinto(buffer)
+        self.taken += count
+        return count
+
+
+def test_a_line_longer_than_any_record_is_refused_and_read_no_further_than_that():
+    body = Counted(b"1\n" + bytes(50 * 1024 * 1024))
+    with pytest.raises(SourceError, match="piece, line 2: longer than"):
+        list(records(Piece("piece", 1, lambda: io.BufferedReader(body))))
+    assert body.taken < MAXIMUM_RECORD + 1024 * 1024
+    with pytest.raises(SourceError, match="piece, line 1: longer than"):
+        list(records(piece(gzip.compress(bytes(50 * 1024 * 1024)))))
+    assert [len(record) for record in records(piece(b"x" * MAXIMUM_RECORD + b"\n"))] == [MAXIMUM_RECORD]
+
+
+class Listing:
+    """S3 as far as a listing goes."""
+
+    def __init__(self, *keys):
+        self.keys = keys
+
+    def get_paginator(self, name):
+        return self
+
+    def paginate(self, *, Bucket, Prefix):  # noqa: N803 - AWS's names
+        keys = sorted(key for key in self.keys if key.startswith(Prefix))
+        return [{"Contents": [{"Key": key, "Size": not key.endswith("/")}]} for key in keys] + [{}]
+
+
+def test_only_the_archives_hours_around_the_times_asked_for_are_read():
+    keys = [f"archive/2023/11/{day}/{hour:02d}/x.gz" for day in (14, 15) for hour in range(24)]
+    s3 = Listing("archive/", "quarantine/x", *keys)
+
+    def named(start, end, prefix="archive/"):
+        return [
+            found.name.removeprefix("s3://b/archive/2023/11/")[:5] for found in archived(s3, "b", prefix, start, end)
+        ]
+
+    assert len(named(None, None)) == 48
+    at = NOW  # 2023-11-14T22:13:20Z
+    assert named(at, at + 60_000) == ["14/21", "14/22", "14/23"]
+    assert named(at, None)[0] == "14/21"
+    assert named(None, at)[-1] == "14/23"
+    assert named(at, None, "archive/2023/11/15/")[0] == "15/00"
+
+
+@pytest.mark.parametrize(
+    ("data", "at"),
+    [
+        (envelope(), NOW),
+        (envelope(at=NOW // 1000), NOW),
+        (envelope(at=None), None),
+        (b'{"address": "CBB8334C884F", "data": "00"}', None),
+        (b"\x01binary", None),
+        (envelope(at=NOW) + envelope(at=NOW + 5), NOW + 5),  # TCP joined two
+        (envelope(at=NOW) + envelope(at=None), None),
+        (envelope(at=NOW) + b"{broken", NOW),
+        (aggregate([envelope(at=NOW + 7), envelope(at=NOW)]), NOW + 7),
+        (aggregate([envelope(), envelope(at=None)]), None),
+        (aggregate([envelope(), b"{broken"]), NOW),
+        (envelope(at=12), None),
+    ],
+    ids=["envelope", "seconds", "no time", "payload", "binary", "joined", "joined, one without", "joined, one broken",
+         "aggregated", "aggregated, one without", "aggregated, one broken", "no time of this age"],
+)  # fmt: skip
+def test_a_record_is_dated_by_funnel_or_not_at_all(data, at):
+    assert sent_at(data) == at
+
+
+def test_what_cannot_be_opened_has_no_time():
+    with pytest.raises(DecodeError):
+        sent_at(b"{broken")
+
+
+def test_records_without_a_time_are_left_out_unless_somebody_says_when_they_arrived():
+    body = b"\n".join([envelope(1), envelope(2, at=None), b"{broken", envelope(3, at=NOW + 1000)])
+    sink = Kept()
+    done = Replay(sink).run([piece(body)])
+    assert [each.arrived for each in sink.taken] == [NOW, 0, NOW + 1000]
+    assert (done.records, done.sent, done.undated) == (4, 3, 1)
+    sink = Kept()
+    done = Replay(sink, arrived=7).run([piece(body)])
+    assert [each.arrived for each in sink.taken] == [7] * 4
+    assert done.undated == 0
+
+
+def test_what_the_sink_did_not_take_is_not_counted():
+    body = b"\n".join([envelope(1), envelope(2), envelope(3), envelope(4, at=None), envelope(5), envelope(6)])
+    job = Replay(Kept(fails_at=2), rate=6, sleep=lambda _: None)  # chunks of three
+    with pytest.raises(TransientError):
+        job.run([piece(body)])
+    assert (job.progress.records, job.progress.sent, job.progress.undated) == (3, 3, 0)
+
+
+def test_records_of_other_times_are_left_out():
+    body = b"\n".join(envelope(n, at=NOW + n) for n in range(10))
+    sink = Kept()
+    done = Replay(sink, start=NOW + 2, end=NOW + 5).run([piece(body)])
+    assert [each.arrived - NOW for each in sink.taken] == [2, 3, 4]
+    assert (done.records, done.outside) == (10, 7)
+
+
+@pytest.mark.parametrize("rate", [1, 3, 700, 5000])
+def test_a_rate_is_kept_over_pieces_and_no_chunk_runs_ahead_of_it(rate):
+    clock, sink, times = Clock(), Kept(), []
+
+    def note(progress):
+        times.append((clock.now, progress.sent))
+
+    body = b"\n".join(envelope(n) for n in range(40))
+    Replay(sink, rate=rate, clock=clock, sleep=clock.sleep, progress=note).run([piece(body, "a"), piece(body, "b")])
+    assert len(sink.taken) == 80
+    assert clock.now == pytest.approx(80 / rate)
+    assert all(sent <= now * rate + max(1, rate / 2) + 0.01 for now, sent in times)
+
+
+def test_a_rate_slower_than_the_table_takes_no_time_of_its_own():
+    clock = Clock()
+
+    class Slow(Kept):
+        def take(self, found):
+            clock.now += 10
+            return super().take(found)
+
+    Replay(Slow(), rate=1000, clock=clock, sleep=clock.sleep).run([piece(envelope())])
+    assert clock.now == 10
+
+
+ABOUT = {"source": "x", "from": None, "to": None}
+
+
+def names(sink):
+    return [orjson.loads(each.data)["timestamp"] - NOW for each in sink.taken]
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 12), st.booleans())
+def test_a_replay_that_stops_anywhere_goes_on_with_what_is_left(tmp_path_factory, lengths, fails_at, cut):
+    """Every record is taken; again only those of the chunk that failed. A checkpoint's last line may be cut."""
+    state = tmp_path_factory.mktemp("replay") / "state"
+    pieces = [
+        piece(b"\n".join(envelope(n, NOW + 100 * p + n) for n in range(length)) or b"\n", f"piece {p}")
+        for p, length in enumerate(lengths)
+    ]
+    expected = [100 * p + n for p, length in enumerate(lengths) for n in range(length)]
+    sink = Kept(fails_at)
+
+    def go():
+        checkpoint = Checkpoint(state, ABOUT)
+        try:
+            return Replay(sink, rate=6, checkpoint=checkpoint, sleep=lambda _: None).run(pieces)
+        finally:
+            checkpoint.close()
+
+    try:
+        go()
+    except TransientError:
+        if cut:
+            state.write_bytes(state.read_bytes()[:-3])
+        go()
+    found = names(sink)
+    assert sorted(set(found)) == expected
+    assert len(found) - len(expected) <= 3 * cut  # a chunk is three records here
+    done = go()
+    assert names(sink) == found
+    assert (done.records, done.resumed) == (0, len(expected))
+
+
+def test_a_checkpoint_of_another_replay_or_no_checkpoint_at_all_is_refused(tmp_path):
+    state = tmp_path / "state"
+    Checkpoint(state, ABOUT).close()
+    Checkpoint(state, ABOUT).close()
+    with pytest.raises(SourceError, match="about another replay"):
+        Checkpoint(state, ABOUT | {"from": 1})
+    for body in (b"hello\n", b"[]\n", b'{"replay": {}}\n'):
+        state.write_bytes(body)
+        with pytest.raises(SourceError):
+            Checkpoint(state, ABOUT)
+        assert state.read_bytes() == body
+
+
+def test_a_piece_that_is_shorter_than_what_was_done_of_it_is_another_one(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state", ABOUT)
+    checkpoint.note("piece", 5, whole=False)
+    with pytest.raises(SourceError, match="another file now"):
+        Replay(Kept(), checkpoint=checkpoint).run([piece(envelope())])
+    checkpoint.close()
+
+
+@pytest.fixture
+def sink(table):
+    writer = Writer(table, "processor-readings", threads=2)
+    clock = Clock()
+    yield Table(writer, Rules(Limits(400 * 86400)), clock=lambda: NOW / 1000, sleep=clock.sleep)
+    writer.close()
+
+
+def dated(count, arrived=NOW):
+    return [Dated(envelope(n, at=arrived), arrived) for n in range(count)]
+
+
+def test_what_is_stored_again_changes_nothing(sink, table):
+    assert sink.take(dated(9))["stored"] == 9
+    before = orjson.dumps([*table.items.values()])
+    assert sink.take(dated(9)[::-1])["duplicates"] == 9
+    assert orjson.dumps([*table.items.values()]) == before
+
+
+def test_a_throttled_table_is_waited_for_and_each_reading_counted_once(sink, table):
+    """The first attempt stores some and not others; the second must not call those duplicates."""
+    calls = []
+
+    def fail(operation, body):
+        calls.append(body)
+        if len(calls) == 2:
+            raise TransientError("ThrottlingException", "slow down")
+
+    table.fail = fail
+    two = [*dated(3), *dated(3, NOW - 60_000)]
+    ledger = sink.take(two)
+    assert ledger == {"received": 6, "stored": 6, "duplicates": 0, "rejected": 0, "ignored": 0, "failed": 0}
+
+
+def test_a_table_that_cannot_be_had_for_minutes_stops_it(sink, table, throttled):
+    table.fail = throttled
+    with pytest.raises(TransientError, match=r"3 readings could not be written, 8 times over: .*Throttling"):
+        sink.take(dated(3))
+
+
+def test_what_has_expired_since_is_not_brought_back(sink, table):
+    old = NOW - 401 * 86_400_000
+    assert sink.take(dated(2, old)) == {
+        "received": 2, "stored": 0, "duplicates": 0, "rejected": 0, "ignored": 2, "failed": 0,
+    }  # fmt: skip
+    assert table.items == {}
+
+
+class Learned:
+    """A registry that knows what one sensor said of its model."""
+
+    def __init__(self):
+        self.models = {"AA": "new name"}
+
+    def load(self, addresses):
+        pass
+
+    def heard(self, address):
+        return self.models.get(address)
+
+    def registered(self, address):
+        return True
+
+    def learn(self, models):
+        self.models |= models
+
+
+def test_the_past_teaches_the_registry_only_what_it_does_not_know():
+    devices = Learned()
+    Rules(Limits(1), devices=devices).historic().devices.learn({"AA": "old name", "BB": "name"})
+    assert devices.models == {"AA": "new name", "BB": "name"}
+    Rules(Limits(1), devices=devices).historic(learn=False).devices.learn({"CC": "name"})
+    assert "CC" not in devices.models
+
+
+def test_a_capture_is_a_file(tmp_path):
+    path = tmp_path / "capture.jsonl"
+    path.write_bytes(envelope())
+    assert [*records(capture(path))] == [envelope()]

@@ -1,0 +1,249 @@
+"""Verify: every damage to roll-ups and states is found, none is made up, and what is fixed stays fixed."""
+
+from __future__ import annotations
+
+import pytest
+
+from processor.errors import InvalidWrite, StoreError
+from processor.local.memory_dynamodb import MemoryDynamoDB
+from processor.reading import Reading
+from processor.settings import Settings
+from processor.store.budget import Budget, Metered
+from processor.store.differences import differences
+from processor.store.reader import Reader
+from processor.store.rollups import Rollup, Rollups, item_of, ranges_of, rollup_of, window
+from processor.store.states import States, state_of
+from processor.store.tables import cell_name, cell_value, slot_of
+from processor.verify import Plan, Verifier
+
+A, B = "CB:B8:33:4C:88:4F", "C0:00:00:00:00:01"
+BASE = 1_700_000_100  # the start of a range
+NOW = BASE + 10_000
+SETTINGS = Settings(writer_threads=3)
+
+
+class Tables(MemoryDynamoDB):
+    """The tables, and what puts readings, roll-ups and states into them."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.reader = Reader(self, "processor-readings")
+        self.rollups = Rollups(self, "processor-rollups")
+        self.states = States(self, "processor-devices")
+
+    def measure(self, device, at, counter=1, temperature=20.5):
+        reading = Reading(device, round(at * 1000), "ruuvi.5", {"temperature": temperature}, counter, counter)
+        start = slot_of(reading.at)
+        key = (device, str(start))
+        item = self.tables["readings"].setdefault(key, {"device": {"S": device}, "slot": {"N": str(start)}})
+        offset = reading.at - start * 1000
+        item[cell_name(reading, offset)] = cell_value(reading, offset)
+        item["gG1"] = {"N": "-60"}
+
+    def roll_up(self):
+        """Bring everything up to date, as the roll-up function does."""
+        for device in {device for device, _ in self.tables["readings"]}:
+            slots = list(self.reader.stored(device, 0, 1 << 50))
+            for start in {start for slot in slots for start in ranges_of(slot.start)}:
+                rollup = rollup_of(device, start, slots)
+                if rollup is not None:
+                    self.rollups.put(rollup)
+            self.states.join(state_of(device, slots))
+
+    def rollup(self, device, start):
+        return self.tables["rollups"][device, str(start)]
+
+
+@pytest.fixture
+def store():
+    found = Tables()
+    for n in range(40):
+        found.measure(A, BASE + 30 * n, n)
+    for n in range(5):
+        found.measure(B, BASE - 86_400 * 3 * n + 7, n)
+    found.roll_up()
+    return found
+
+
+def verifier(tables, *, now=NOW, sleep=lambda seconds: None, settings=SETTINGS):
+    return Verifier(tables, settings, clock=lambda: now, sleep=sleep)
+
+
+def verify(tables, plan=None, **options):
+    return verifier(tables, **options).verify(plan or Plan())
+
+
+def test_what_is_right_is_called_right(store):
+    report = verify(store)
+    assert (report.devices, report.ranges, report.passed, report.pending, report.expired) == (2, 9, True, 0, 0)
+
+
+DAMAGES = {
+    "missing": lambda store: store.tables["rollups"].pop((A, str(BASE))),
+    "stale": lambda store: store.measure(A, BASE + 5, 1000),
+    "different": lambda store: store.rollup(A, BASE)["q"]["M"]["t"]["M"]["sum"].update(N="1"),
+    "foreign": lambda store: store.tables["readings"].pop((A, str(BASE + 150))),
+    "no state": lambda store: store.tables["devices"].pop((A,)),
+    "state behind": lambda store: store.tables["devices"][A,]["last_seen"].update(N="5"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_each_kind_of_damage_is_found_named_and_fixed(store, kind):
+    DAMAGES[kind](store)
+    report = verify(store)
+    assert dict(report.left) == ({kind: 1} if kind != "foreign" else {"foreign": 1})
+    assert [(each.device, each.kind) for each in report.first] == [(A, kind)]
+    report = verify(store, Plan(fix=True, lower=True))
+    assert (dict(report.fixed), report.passed) == ({kind: 1}, True)
+    assert verify(store).passed
+
+
+def test_a_roll_up_of_a_device_without_readings_is_foreign_and_is_taken_out_only_where_that_is_asked_for(store):
+    stranger = Rollup("AA:00:00:00:00:01", BASE, 3, 3, {})
+    store.tables["rollups"][stranger.device, str(BASE)] = item_of(stranger)
+    report = verify(store, Plan(fix=True))
+    assert (dict(report.left), dict(report.fixed)) == ({"foreign": 1}, {})
+    assert verify(store, Plan(fix=True, lower=True)).passed
+    assert store.rollup(stranger.device, BASE)["n"] == {"N": "0"}
+    assert verify(store).passed
+
+
+def test_roll_ups_whose_readings_have_expired_are_counted_and_left_alone(store):
+    """B's readings of twelve days before are past a retention of ten days, and DynamoDB has deleted them."""
+    gone = BASE - 86_400 * 12
+    store.tables["readings"].pop((B, str(slot_of((gone + 7) * 1000))))
+    before = store.rollup(B, gone)
+    report = verify(store, Plan(fix=True, lower=True), settings=Settings(retention_days=10))
+    assert (report.passed, report.expired, dict(report.fixed)) == (True, 1, {})
+    assert store.rollup(B, gone) == before
+    assert dict(verify(store).left) == {"foreign": 1}  # within the retention somebody deleted them
+
+
+def test_an_old_roll_up_that_is_missing_is_a_difference_all_the_same(store):
+    """What is still there can be rolled up, however old it is."""
+    store.tables["rollups"].pop((B, str(BASE - 86_400 * 12)))
+    assert dict(verify(store, settings=Settings(retention_days=10)).left) == {"missing": 1}
+
+
+def test_what_is_younger_than_the_lag_is_pending_and_not_waited_for(store):
+    store.measure(A, BASE + 5, 1000)
+    store.measure(A, BASE + 1201, 1001)
+    naps = []
+    report = verify(store, Plan(lag=600), now=BASE + 1300, sleep=naps.append)
+    # Pending: the ranges on both sides of the young one, and the device's state.
+    assert (dict(report.left), report.pending, naps) == ({"stale": 1}, 3, [330.0])
+    store.roll_up()
+    store.measure(A, BASE + 1202, 1002)
+    report = verify(store, Plan(lag=600), now=BASE + 1300, sleep=naps.append)
+    assert (report.passed, report.pending, len(naps)) == (True, 3, 1)
+
+
+def test_a_range_that_catches_up_while_it_is_looked_at_is_none(store):
+    store.measure(A, BASE + 5, 1000)
+    report = verify(store, sleep=lambda seconds: store.roll_up())
+    assert (report.passed, report.caught_up) == (True, 1)
+
+
+def test_a_range_that_goes_on_changing_is_pending(store):
+    counter = iter(range(1000, 2000))
+
+    def change(_seconds=0):
+        store.measure(A, BASE + 5, next(counter))
+
+    change()
+    report = verify(store, sleep=change)
+    assert (report.passed, report.pending) == (True, 1)
+
+
+def test_a_fix_does_not_undo_what_was_written_meanwhile(store):
+    """Between the comparison and the write the roll-up function takes one more in, and then comes yet another."""
+    store.measure(A, BASE + 5, 1000)
+
+    def meanwhile(operation, body):
+        if operation == "UpdateItem" and ":known" in body["ExpressionAttributeValues"]:
+            store.fault = None
+            store.measure(A, BASE + 6, 1001)
+            store.roll_up()
+            store.measure(A, BASE + 7, 1002)
+
+    store.fault = meanwhile
+    assert verify(store, Plan(fix=True)).passed
+    assert store.fault is None
+    assert verify(store).passed
+    assert int(store.rollup(A, BASE)["r"]["N"]) == 13
+
+
+def test_what_cannot_be_written_is_left_as_a_difference(store):
+    def refuse(operation, body):
+        if operation == "UpdateItem":
+            raise InvalidWrite("ValidationException", "Number overflow")
+
+    store.tables["rollups"].pop((A, str(BASE)))
+    store.fault = refuse
+    report = verify(store, Plan(fix=True))
+    assert (dict(report.left), dict(report.fixed)) == ({"missing": 1}, {})
+
+
+def test_an_item_that_is_no_roll_up_is_a_clear_error(store):
+    del store.rollup(A, BASE)["q"]
+    with pytest.raises(StoreError, match=f"an item of {A}, of 2023-11-14, that is none .* delete it"):
+        verify(store)
+
+
+def test_only_the_ranges_and_devices_that_are_meant_are_compared(store):
+    store.tables["rollups"].clear()
+    report = verify(store, Plan(start=(BASE + 310) * 1000, end=(BASE + 610) * 1000))
+    assert [(each.device, each.start) for each in report.first] == [(A, BASE + 300), (A, BASE + 600)]
+    assert report.ranges == 2
+    assert dict(verify(store, Plan(devices=[B])).left) == {"missing": 5}
+
+
+def test_only_so_many_differences_are_kept_and_all_are_counted(store):
+    store.tables["rollups"].clear()
+    report = verify(store, Plan(shown=3))
+    assert (len(report.first), dict(report.left)) == (3, {"missing": 9})
+
+
+def test_the_slots_of_the_neighbourhood_are_all_taken_into_account():
+    """A range's cells are counted a minute around it: a slot at either end of its window changes the roll-up."""
+    store = Tables()
+    begin, end = window(BASE)
+    for n, at in enumerate((begin / 1000, BASE, end / 1000 - 1)):
+        store.measure(A, at, n)
+    slots = list(store.reader.stored(A, begin, end))
+    stored = {BASE: rollup_of(A, BASE, slots)}
+    assert stored[BASE].cells == 3
+    assert list(differences(A, stored, slots, (BASE, BASE + 300), 0)) == []
+
+
+def test_a_budget_slows_reads_and_counts_them():
+    naps, now = [], [0.0]
+
+    class Answers:
+        def call(self, operation, body, *, deadline=None):
+            each = {"TableName": "t", "CapacityUnits": 25.0}
+            if operation == "UpdateItem":
+                assert "ReturnConsumedCapacity" not in body
+                return {"ConsumedCapacity": each}
+            return {"ConsumedCapacity": [each] if operation == "BatchGetItem" else each}
+
+    budget = Budget(50, clock=lambda: now[0], sleep=naps.append)
+    client = Metered(Answers(), budget)
+    for operation in ("Query", "UpdateItem", "BatchGetItem", "Scan"):
+        client.call(operation, {})
+    assert (budget.units, naps) == (75.0, [0.5, 1.0])
+    now[0] = 60.0  # what was not used is not saved up
+    client.call("Query", {})
+    client.call("Query", {})
+    assert naps == [0.5, 1.0, 0.5]
+
+
+def test_units_can_be_measured_where_nobody_counts_them(store):
+    """Five roll-ups of B, of some 80 bytes each: one unit read consistently, half a unit if not."""
+    budget = Budget()
+    rollups = Rollups(Metered(store, budget, measure=True), "processor-rollups")
+    assert len(list(rollups.read(A, 0, 1 << 40))) == 4
+    assert budget.units == 1.0  # two pages
+    assert len(list(rollups.read(A, 0, 1 << 40, consistent=True))) == 4
+    assert budget.units == 3.0
