@@ -18,7 +18,7 @@ KEYS_KMS_KEY            none                   the KMS key under which the regis
 IGNORED_SAMPLES         0                      so many ignored advertisements are shown in each batch's log line
 DYNAMODB_CLIENT         wire                   wire (own, fast), or boto3
 WRITER_THREADS          16                     parallel writes
-COUNT_UNITS             service                who counts write units: service (DynamoDB), or items (their sizes)
+COUNT_UNITS             service                who counts units: service (DynamoDB), or items (their sizes)
 LOG_LEVEL               INFO                   as Powertools has it (POWERTOOLS_LOG_LEVEL too)
 """
 

@@ -40,6 +40,9 @@ BYTES_EACH = 32 << 20
 
 MOST_BUCKETS = 256
 BATCH = 10_000
+PROBES = 2
+"""Read units that it takes to see from when to when a device has anything."""
+
 UNIT_BYTES = 8192
 """So many bytes a read unit buys, where they may be a moment old."""
 
@@ -304,11 +307,13 @@ class Export:
         if not states:
             return Way("scan", "nothing is rolled up yet, so that only a scan tells who is there")
         size = int(self._describe().get("TableSizeBytes", 0))
-        scan = size / UNIT_BYTES + SEGMENTS / 2
+        if not size:
+            return Way("query", "the table's size is not known")
+        scan = size / UNIT_BYTES + SEGMENTS / 4
         lived = sum(state.last_seen - state.first_seen + 1 for state in states)
         asked = sum(max(0, min(state.last_seen, end) - max(state.first_seen, start) + 1) for state in states)
         first = max(start, min(state.first_seen for state in states))
-        query = size * asked / lived / UNIT_BYTES + len(states) * max(1, (end - first) / DAY_MS) / 2
+        query = size * asked / lived / UNIT_BYTES + len(states) * (PROBES + max(1, (end - first) / DAY_MS) / 2)
         why = f"about {query:,.0f} read units by queries, {scan:,.0f} by a scan"
         return Way("scan" if scan < query else "query", why)
 

@@ -218,13 +218,16 @@ class Auditor:
     def clean(self, wait: Callable[[Callable[[], bool]], None]) -> int:
         """Delete all that the marked devices left; return how many items.
 
-        The roll-up function answers the deletion of readings with empty roll-ups, so those go last: `wait` is given
-        what tells whether it has. Not where the tables are `whole`: it would empty them.
+        The roll-up function answers the deletion of readings with empty roll-ups. So those go last, when `wait`, which
+        is given what tells it, has seen them, and once more a moment later; what it still writes after that is empty.
+        Not where the tables are `whole`: it would empty them.
         """
         readings, rollups, devices = self._names
         gone = self._delete(readings, ("device", "slot"))
         wait(lambda: all(item["n"]["N"] == "0" for item in self._items(rollups)))
-        return gone + self._delete(rollups, ("device", "start")) + self._delete(devices, ("device",))
+        gone += self._delete(rollups, ("device", "start")) + self._delete(devices, ("device",))
+        wait(lambda: not self._delete(rollups, ("device", "start")))
+        return gone
 
     def _delete(self, table: str, names: tuple[str, ...]) -> int:
         keys = [{name: item[name] for name in names} for item in self._items(table)]

@@ -211,6 +211,7 @@ class Audit:
         until = time.monotonic() + timeout
 
         def wait(done: Callable[[], bool]) -> None:
+            time.sleep(self._interval)
             while not done() and time.monotonic() < until:
                 time.sleep(self._interval)
 

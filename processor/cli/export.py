@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from processor.ask.export import Export, Progress
@@ -51,7 +49,8 @@ def export(
     that were over when they were exported stay as they are.
     """
     choice = choice_of(devices, sites, models, everyone=not (devices or sites or models))
-    with Store.open(read_units=read_units) as store, _progress() as report:
+    report = _Reporter()
+    with Store.open(read_units=read_units) as store:
         job = Export(
             store,
             directory,
@@ -69,7 +68,8 @@ def export(
         since = "all there is" if not plan.start else f"from {iso(plan.start)}"
         verb = "continuing" if job.continues else "exporting"
         click.echo(f"{verb} {since} to {iso(plan.end)}, by {plan.by} ({job.why})", err=True)
-        rows = job.run()
+        with report:
+            rows = job.run()
         counts = ", ".join(f"{rows[table]:,} {table}" for table in plan.tables)
         spent = store.allowance
         click.echo(f"{directory}: {counts}; {spent.units:,.1f} read units in {spent.reads:,} requests", err=True)
@@ -78,10 +78,26 @@ def export(
 class _Reporter:
     """Shows how far an export is: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, bar: Bar | None) -> None:
-        self._bar = bar
-        self._tasks: dict[str, int] = {}
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        self._bar = Bar(*columns, console=console) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
         self._shown = time.monotonic()
+
+    def __enter__(self) -> None:
+        if self._bar is not None:
+            self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
         detail = f"{progress.readings:,} readings, {progress.units:,.0f} read units"
@@ -92,23 +108,6 @@ class _Reporter:
                 click.echo(f"{progress.what}: {progress.done:,}{of}; {detail}", err=True)
             return
         if progress.what not in self._tasks:
-            self._tasks[progress.what] = self._bar.add_task(progress.what, detail="")
-        task = self._bar.tasks[self._tasks[progress.what]]
-        self._bar.update(task.id, completed=progress.done, total=progress.total, detail=detail)
-
-
-@contextmanager
-def _progress() -> Iterator[_Reporter]:
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Reporter(None)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Bar(*columns, console=console) as bar:
-        yield _Reporter(bar)
+            self._tasks[progress.what] = self._bar.add_task(progress.what, total=None, detail="")
+        task = self._tasks[progress.what]
+        self._bar.update(task, completed=progress.done, total=progress.total, detail=detail)

@@ -25,11 +25,11 @@ from processor.cli.show import FORMATS, show
 from processor.cli.sparkline import Sparklines
 from processor.cli.times import When, iso
 from processor.errors import QueryError
-from processor.reading import Reading
+from processor.reading import Reading, quantity
 from processor.store.rollups import Rollup
 
 READING = ("at", "device", "format", "identity", "gateway", "rssi")
-SUMMARY = ("start", "device", "quantity", "count", "mean", "min", "max", "last")
+SUMMARY = ("start", "device", "quantity", "unit", "count", "mean", "min", "max", "last")
 
 Row = tuple[dict[str, Any], Iterable[tuple[str, int, Any]]]
 """A row to print, and its values by quantity and time, in ms since 1970."""
@@ -140,7 +140,8 @@ def _reading(reading: Reading) -> Row:
 def _summaries(rollup: Rollup) -> Iterator[Row]:
     """Yield the rows of a roll-up, one for each quantity."""
     for name, summary in rollup.quantities.items():
-        row = {"start": iso(rollup.start * 1000), "device": rollup.device, "quantity": name, "count": summary.count}
+        row: dict[str, Any] = {"start": iso(rollup.start * 1000), "device": rollup.device, "quantity": name}
+        row |= {"unit": quantity(name).unit, "count": summary.count}
         row |= {each: float(getattr(summary, each)) for each in ("mean", "min", "max", "last")}
         yield row, [(name, rollup.start * 1000, row["mean"])]
 

@@ -43,8 +43,8 @@ SwitchBot's: there the local name is asked first."""
 _NAME = 0
 _BESIDE = {**dict.fromkeys(NAMES, _NAME), **dict.fromkeys(UUIDS_16, 2), **dict.fromkeys(UUIDS_128, 16)}
 """What may stand beside manufacturer data and say whose they are: a name, or UUIDs of so many bytes."""
-_INKBIRD = b"ps"
-"""What Inkbirds' local names have in common."""
+_NAMED = 1 + _LOOKS_BORROWED + 5
+"""The length of an advertisement that has an Inkbird's name beside such a structure."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
@@ -103,7 +103,7 @@ def readings(
         if ad_type != MANUFACTURER_DATA and ad_type != SERVICE_DATA_16:
             continue
         read = _whole(data[start : start + 5])
-        if read is not None and address is not None and (length != _LOOKS_BORROWED or not _maybe_borrowed(data, model)):
+        if read is not None and address is not None and (length != _LOOKS_BORROWED or (end < _NAMED and model is None)):
             reading = read(data, start, after, address, at, gateway, rssi)
             if reading is not None:
                 found.append(reading)
@@ -117,7 +117,7 @@ def readings(
             decoded = _borrowed(data, start, after, address, keys, model)
         else:
             decoded = None
-            if length == _LOOKS_BORROWED and _maybe_borrowed(data, model):
+            if length == _LOOKS_BORROWED:
                 decoded = _borrowed(data, start, after, address, keys, model)
             if decoded is None:
                 decoded = decoder(data[start + 4 : after], address, keys, data, model)
@@ -134,11 +134,6 @@ def readings(
         digest = crc32(payload if plain is None else plain) & DIGEST
         found.append(_new(Reading, (device, at, format_name, values, counter, digest, gateway, rssi)))
     return found
-
-
-def _maybe_borrowed(data: bytes, model: str | None) -> bool:
-    """Whether an advertisement may be an Inkbird's, which the local name says."""
-    return model is not None or _INKBIRD in data
 
 
 def _borrowed(

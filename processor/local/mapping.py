@@ -95,6 +95,11 @@ class EventSourceMapping:
                 while consumer.queue.running:
                     consumer.changed.wait()
 
+    @property
+    def disabled(self) -> bool:
+        """Say whether it is switched off."""
+        return self._disabled.is_set()
+
     def enable(self) -> None:
         """Go on where `disable` stopped."""
         self._disabled.clear()

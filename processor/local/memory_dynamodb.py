@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from decimal import Decimal
 from typing import Any
+
+import orjson
 
 from processor.errors import InvalidWrite, StoreError, TransientError
 from processor.store.tables import SPECIFICATIONS, AttributeValue
@@ -35,7 +36,7 @@ class MemoryDynamoDB:
 
     prefix: what the tables' names start with. changed: gets each change of a table as (noun, event name, key) while the
     tables are locked: as the stream would, nothing where an update left the item as it was. fault: is asked before each
-    operation and raises what the service should answer.
+    operation and raises what the service should answer. page: items of an answer, at most.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class MemoryDynamoDB:
         *,
         changed: Callable[[str, str, Item], None] | None = None,
         fault: Callable[[str, Mapping[str, Any]], None] | None = None,
+        page: int = PAGE,
     ) -> None:
         self.tables: dict[str, dict[Key, Item]] = {noun: {} for noun in SPECIFICATIONS}
         self.changed = changed
         self.fault = fault
         self._prefix = prefix
+        self._most = page
         self._lock = threading.RLock()
 
     def call(self, operation: str, body: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class MemoryDynamoDB:
             "UPDATED_OLD": {name: old[name] for name in touched if name in old},
         }.get(body.get("ReturnValues", "NONE"), {})
         units = write_units(item_size(old) if old else 0, item_size(after))
-        return {"Attributes": deepcopy(wanted), "ConsumedCapacity": {"CapacityUnits": float(units)}}
+        return {"Attributes": _copy(wanted), "ConsumedCapacity": {"CapacityUnits": float(units)}}
 
     def _set(self, body: Mapping[str, Any], before: Item) -> tuple[Item, list[str]]:
         expression = body["UpdateExpression"]
@@ -157,7 +160,7 @@ class MemoryDynamoDB:
             keys = [_key(key) for key in wanted["Keys"]]
             if len(keys) > 100 or len(set(keys)) < len(keys):
                 raise InvalidWrite("ValidationException", "Too many items requested, or one twice")
-            answer[name] = [deepcopy(table[key]) for key in keys if key in table]
+            answer[name] = [_copy(table[key]) for key in keys if key in table]
         return {"Responses": answer, "UnprocessedKeys": {}}
 
     def _query(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,10 +188,15 @@ class MemoryDynamoDB:
         """Return the next page of the items, ordered by `rank`."""
         start = body.get("ExclusiveStartKey")
         left = sorted((item for item in items if start is None or rank(item) > rank(start)), key=rank)
-        answer: dict[str, Any] = {"Items": deepcopy(left[:PAGE])}
-        if len(left) > PAGE:
-            answer["LastEvaluatedKey"] = self._key_of(noun, left[PAGE - 1])
+        answer: dict[str, Any] = {"Items": _copy(left[: self._most])}
+        if len(left) > self._most:
+            answer["LastEvaluatedKey"] = self._key_of(noun, left[self._most - 1])
         return answer
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy, by way of the JSON that the wire has: a tenth of deepcopy's time."""
+    return orjson.loads(orjson.dumps(value))
 
 
 def _key(key: Mapping[str, AttributeValue]) -> Key:

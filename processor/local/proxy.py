@@ -203,7 +203,9 @@ def _whole(sock: socket.socket, data: bytes) -> bytes:
     length = _LENGTH.search(head)
     chunked = length is None and _CHUNKED.search(head) is not None
     pieces, have = [head, end, body], len(body)
-    while (chunked and not b"".join(pieces[-2:]).endswith(b"0\r\n\r\n")) or (length is not None and have < int(length[1])):
+    while (chunked and not b"".join(pieces[-2:]).endswith(b"0\r\n\r\n")) or (
+        length is not None and have < int(length[1])
+    ):
         piece = sock.recv(1 << 20)
         if not piece:
             return b""

@@ -146,7 +146,7 @@ class System:
         return EventSourceMapping(
             client,
             stream,
-            self._seams.invoke(function.config.name, function.invoke),
+            self._seams.invoke(function.config.directory.name, function.invoke),
             settings,
             on_failure=self._seams.discarded(self._discarded),
             function_name=function.config.name,

@@ -127,9 +127,10 @@ def test_the_audit_shares_no_code_with_what_it_audits():
     assert {name for name in found if name.startswith("processor.store")} == {"processor.store.tables.SLOT_SECONDS"}
 
 
-def test_the_function_imports_neither_boto3_nor_cryptography_nor_the_command_line():
+@pytest.mark.parametrize("function", ["ingest", "rollup"])
+def test_a_function_imports_neither_boto3_nor_cryptography_nor_the_command_line(function):
     code = (
-        "import sys; sys.path.insert(0, 'apex/functions/ingest'); import main;"
+        f"import sys; sys.path.insert(0, 'apex/functions/{function}'); import main;"
         "print(sorted({'boto3', 'botocore.session', 'cryptography', 'click', 'rich'} & set(sys.modules)))"
     )
     environment = {

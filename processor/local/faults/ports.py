@@ -18,9 +18,9 @@ def process_of(port: int, pids: Iterable[int]) -> int | None:
     mark = f"socket:[{inode}]"
     for pid in pids:
         with suppress(OSError):  # it has ended
-            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names, nothing more
                 with suppress(OSError):
-                    if os.readlink(descriptor.path) == mark:  # noqa: PTH115 - no file: a socket's name
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") == mark:  # noqa: PTH115 - no file: a socket's name
                         return pid
     return None
 

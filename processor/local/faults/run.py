@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,18 +74,27 @@ class Run(Seams):
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
         self._stack.close()
 
-    def attach(self, system: System) -> None:
-        """Take the system that was put together with these seams; call it once that is started."""
+    @contextlib.contextmanager
+    def _working_on(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            if self._thread is not None:
+                self._thread.join()
+            if self._old is not None:
+                self._old.close()
+
+    @contextlib.contextmanager
+    def attached(self, system: System) -> Iterator[Run]:
+        """Take the system that was put together with these seams, for as long as it is there."""
         self.system = system
-        dynamodb = self._stack.enter_context(contextlib.closing(client(system.settings)))
-        self.witness = Witness(system, dynamodb, self)
-        self._registry = Registry(dynamodb, system.settings.devices_table)
-        self._stack.enter_context(self.witness)
+        with contextlib.closing(client(system.settings)) as dynamodb:
+            self._registry = Registry(dynamodb, system.settings.devices_table)
+            with Witness(system, dynamodb, self) as self.witness, self._working_on():
+                yield self
 
     # What a System asks.
 
@@ -273,9 +282,8 @@ class Run(Seams):
         directory = self.older
         with self._lock:
             if self._old is None:
-                self._old = self._stack.enter_context(
-                    Function(directory, environment=self.system.variables, sink=lambda _line: None, concurrency=1)
-                )
+                variables = self.system.variables
+                self._old = Function(directory, environment=variables, sink=lambda _line: None, concurrency=1)
             return self._old
 
     def register(self, sensor: Sensor) -> None:
@@ -316,3 +324,10 @@ class Run(Seams):
 
 def _through(injector: Injector, name: str, following: Invoke) -> Invoke:
     return lambda event: injector.invoke(name, event, following)
+
+
+@contextlib.contextmanager
+def started(seed: int, **options: Any) -> Iterator[Run]:
+    """Start a System with these options, faults between its parts; none is at work yet."""
+    with Run(seed) as run, System(seams=run, **options) as system, run.attached(system):
+        yield run

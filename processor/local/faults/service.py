@@ -36,7 +36,7 @@ class Reshard(Injector):
         if not self.due():
             return
         stream = self.run.system.kinesis
-        for _ in range(self._how(stream, _open_shards(stream))):
+        for _ in range(self._how(stream, open_shards(stream))):
             self.count()
 
 
@@ -62,7 +62,7 @@ def merge_all(stream: Any, shards: list[dict[str, Any]]) -> int:
     merged = 0
     while len(shards) > 1:
         merged += merge(stream, shards)
-        shards = _open_shards(stream)
+        shards = open_shards(stream)
     if not merged:  # one shard already: what comes goes through it alone
         return split(stream, shards)
     return merged
@@ -73,7 +73,7 @@ def _range(shard: dict[str, Any]) -> tuple[int, int]:
     return int(keys["StartingHashKey"]), int(keys["EndingHashKey"])
 
 
-def _open_shards(stream: Any) -> list[dict[str, Any]]:
+def open_shards(stream: Any) -> list[dict[str, Any]]:
     """Return the shards that take records, by hash key."""
     shards: list[dict[str, Any]] = []
     page: dict[str, Any] = {}

@@ -1,0 +1,286 @@
+"""The whole main job in memory under a virtual clock: what takes a day there takes seconds here, and a seed repeats it.
+
+The handlers, the mapping, the writer and the roll-up are the real ones; the stream, the table, its stream and the
+bucket are those in memory. Everything happens in one thread, in the order of the clock.
+"""
+
+from __future__ import annotations
+
+import random
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+from processor.decode.gateways import Advertisement
+from processor.ingest import Ingest
+from processor.local.check import Expected, Verdict, compare
+from processor.local.faults.input import post
+from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
+from processor.local.memory_dynamodb import Item, MemoryDynamoDB
+from processor.local.memory_kinesis import MemoryKinesis
+from processor.local.memory_s3 import MemoryS3
+from processor.local.memory_streams import MemoryStreams
+from processor.local.sensors import Sensor
+from processor.quarantine import Quarantine
+from processor.rollup import Aggregator
+from processor.rules import Limits, Rules
+from processor.settings import Settings
+from processor.store.reader import Reader
+from processor.store.rollups import Rollups
+from processor.store.states import States
+from processor.store.writer import Writer
+from processor.telemetry import Telemetry
+from processor.verify import Plan, Verifier
+
+BEGIN = 1_800_000_000.0
+POLL_SECONDS = 1.0
+"""How often the mapping reads a stream that has nothing new."""
+
+CONTEXT = SimpleNamespace(
+    aws_request_id="scene", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000
+)
+
+
+@dataclass
+class Scene:
+    """What a scene came to: how often its fault was injected, what was lost, doubled or otherwise wrong; figures."""
+
+    injected: int
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    figures: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether nothing is wrong, and the fault really happened."""
+        return bool(self.injected) and not (self.lost or self.doubled or self.problems)
+
+
+class Inline(Executor):
+    """Does each job at once, in the thread that asks for it."""
+
+    def submit(self, job: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Do it."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(job(*arguments, **options))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class Nowhere:
+    """Takes what telemetry writes."""
+
+    def write(self, _text: str) -> int:
+        """Take it."""
+        return 0
+
+    def flush(self) -> None:
+        """Have nothing to do."""
+
+
+class World:
+    """A stream of so many shards, the tables, both functions and their mappings, at `now` seconds since 1970.
+
+    around: is asked in ingest's place, with the event and what invokes it. discard: gets what the mapping gives up
+    before it is kept, and raises where the destination fails.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        settings: MappingSettings,
+        *,
+        shards: int = 1,
+        retention_days: int = 400,
+        around: Callable[[bytes, Callable[[bytes], Any]], Any] = lambda event, invoke: invoke(event),
+        discard: Callable[[dict[str, Any]], None] = lambda _failure: None,
+    ) -> None:
+        self.now = BEGIN
+        self.random = random.Random(seed)  # noqa: S311 - a simulation
+        self.seed = seed
+        self.limits = Limits(retention_days * 86_400)
+        self.kinesis = MemoryKinesis(shards, clock=self.clock)
+        self.streams = MemoryStreams(clock=self.clock, table="processor-readings")
+        self.dynamodb = MemoryDynamoDB(changed=self._changed)
+        self.s3 = MemoryS3()
+        self.failures: list[dict[str, Any]] = []
+        self.sent: list[bytes] = []
+        self.records: list[dict[str, Any]] = []
+        self.truth: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.settled: dict[str, float] = {}
+        """When each record's shard could go on behind it, by sequence number."""
+        self._around = around
+        self._discard = discard
+        self._changes = 0
+        self._sensors = 0
+        self._looked: Counter[str] = Counter()
+        self._quarantine = Quarantine("memory", lambda: self.s3)
+        self._ingest = Ingest(
+            Writer(self.dynamodb, "processor-readings", threads=1, measure=False),
+            self._quarantine,
+            Telemetry("scene", level="CRITICAL", stream=Nowhere()),  # type: ignore[arg-type]
+            Rules(self.limits),
+        )
+        self.reader = Reader(self.dynamodb, "processor-readings", threads=1, clock=self.clock)
+        self.rollups = Rollups(self.dynamodb, "processor-rollups")
+        self.aggregator = Aggregator(
+            self.reader,
+            self.rollups,
+            States(self.dynamodb, "processor-devices"),
+            Telemetry("scene", level="CRITICAL", stream=Nowhere()),  # type: ignore[arg-type]
+            Inline(),
+        )
+        self.mapping = EventSourceMapping(
+            self.kinesis, "stream", self._invoke, settings, on_failure=self._given_up, clock=self.clock
+        )
+        rolling = MappingSettings(batch_size=100, batching_window_seconds=1, report_batch_item_failures=True)
+        self.rolling = EventSourceMapping(
+            self.streams,
+            self.streams.arn,
+            lambda event: self.aggregator.handle(orjson.loads(event), CONTEXT),
+            rolling,
+            function_name="rollup",
+            clock=self.clock,
+        )
+
+    def clock(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sensor(self) -> Sensor:
+        """Return a new sensor."""
+        self._sensors += 1
+        return Sensor(self._sensors, self.seed, "ruuvi.5")
+
+    def measure(self, sensor: Sensor, at: float | None = None) -> Advertisement:
+        """Measure once, now or at another time (seconds since 1970)."""
+        sensor.drift()
+        self.truth[sensor.address] += 1
+        when = round((self.now if at is None else at) * 1000)
+        return Advertisement(sensor.address, -60, when, sensor.advertisements()[0])
+
+    def send(self, heard: Iterable[Advertisement], key: str | None = None) -> None:
+        """Put a record into the stream."""
+        self.put(post(heard, round(self.now * 1000)), key)
+
+    def put(self, data: bytes, key: str | None = None) -> None:
+        """Put a record's bytes into the stream."""
+        key = key or f"{self.random.getrandbits(64):016x}"
+        (taken,) = self.kinesis.put_records(Records=[{"Data": data, "PartitionKey": key}])["Records"]
+        self.sent.append(data)
+        shown = {"Data": data, "ApproximateArrivalTimestamp": _Time(self.now)}
+        self.records.append({**shown, **taken})
+
+    def until(self, end: float) -> None:
+        """Let time pass: whatever is due happens when it is."""
+        while True:
+            due = min(self.mapping.step(), self.rolling.step())
+            self._look()
+            if max(due, self.now) >= end:
+                break
+            self.now = max(due, self.now)
+        self.now = max(self.now, end)
+
+    def leap(self, end: float) -> None:
+        """Let time pass in which nothing happens but what is due at its end."""
+        self.now = max(self.now, end)
+        self.until(self.now + POLL_SECONDS)
+
+    def redrive(self) -> None:
+        """Handle once more what the mapping gave up, as somebody would who found it in the failure destination."""
+        for failure in self.failures:
+            answer = self._ingest.handle(orjson.loads(failure["payload"]), CONTEXT)
+            if answer["batchItemFailures"]:
+                self.problems.append(f"what was given up could not be handled later: {answer}")
+
+    def judge(self, injected: int, figures: str = "", *, crashing: Iterable[bytes] = ()) -> Scene:
+        """Judge what came of it. crashing: records that stay in the failure destination."""
+        verdict = self._verdict()
+        scene = Scene(injected, problems=list(self.problems), figures=figures)
+        given_up = self._expected([record for record in self.records if record["Data"] in set(crashing)]).cells
+        scene.lost += [str(cell) for cell in verdict.lost if cell not in given_up]
+        scene.lost += [f"{place} is rejected, and not in quarantine" for place in verdict.not_quarantined]
+        scene.doubled += [f"{cell} was never sent" for cell in verdict.foreign]
+        scene.problems += [f"{cell} is not as it was sent" for cell in verdict.changed]
+        scene.problems += [f"{place} is in quarantine" for place in verdict.wrongly_quarantined]
+        for device, measured in self.truth.items():
+            there = len(verdict.readings.get(device, ())) + sum(cell[0] == device for cell in given_up)
+            if there != measured:
+                (scene.lost if there < measured else scene.doubled).append(f"{device}: {measured}, {there} readings")
+        settings = Settings(retention_days=self.limits.retention_seconds // 86_400)
+        verifier = Verifier(self.dynamodb, settings, clock=self.clock, sleep=lambda _seconds: None)
+        report = verifier.verify(Plan(wait=0, lag=0))
+        scene.problems += [f"recomputed: {each.device} {each.start}: {each.kind}" for each in report.first]
+        return scene
+
+    def _verdict(self) -> Verdict:
+        items = list(self.dynamodb.tables["readings"].values())
+        return compare(self.sent, self.records, items, self._quarantine.entries(), self.limits)
+
+    def _expected(self, records: Iterable[dict[str, Any]]) -> Expected:
+        return Expected.of(records, self.limits)
+
+    def _invoke(self, event: bytes) -> Any:
+        return self._around(event, self.handle)
+
+    def handle(self, event: bytes) -> Any:
+        """Have ingest handle an event."""
+        return self._ingest.handle(orjson.loads(event), CONTEXT)
+
+    def _given_up(self, failure: dict[str, Any]) -> None:
+        self._discard(failure)
+        self.failures.append(failure)
+
+    def _changed(self, noun: str, event: str, key: Item) -> None:
+        """Tell the table's stream."""
+        if noun == "readings":
+            self._changes += 1
+            new = {**key, "change": {"N": str(self._changes)}}
+            self.streams.append(None if event == "INSERT" else key, None if event == "REMOVE" else new)
+
+    def _look(self) -> None:
+        """See that no checkpoint has passed what is kept nowhere."""
+        checkpoints = self.mapping.checkpoints
+        shards: dict[str, list[dict[str, Any]]] = {}
+        for record in self.records:
+            shards.setdefault(record["ShardId"], []).append(record)
+        for shard, records in shards.items():
+            passed = checkpoints.get(shard, "-1")
+            for record in records[self._looked[shard] :]:
+                if passed != SHARD_END and int(record["SequenceNumber"]) > int(passed):
+                    break
+                self._looked[shard] += 1
+                self.settled[record["SequenceNumber"]] = self.now
+                if not self._kept(record):
+                    self.problems.append(f"the checkpoint passed {shard} {record['SequenceNumber']}: kept nowhere")
+
+    def _kept(self, record: dict[str, Any]) -> bool:
+        expected = self._expected([record])
+        table = self.dynamodb.tables["readings"]
+        if all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells):
+            entries = self._quarantine.entries() if expected.rejected else ()
+            if not expected.rejected or any(
+                entry["sequence_number"] == record["SequenceNumber"] for entry in entries
+            ):
+                return True
+        mark = b64encode(record["Data"]).decode()
+        return any(mark in failure["payload"] for failure in self.failures)
+
+
+class _Time(float):
+    """Seconds since 1970 that answer as GetRecords' times do."""
+
+    def timestamp(self) -> float:
+        return float(self)
+
+

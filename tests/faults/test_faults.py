@@ -1,0 +1,103 @@
+"""Every fault of the registry, one by one: nothing lost, nothing doubled, by what was sent and by the tables alone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from processor.local.aws import EmbeddedAws
+from processor.local.faults.fault import FAMILIES, Sent
+from processor.local.faults.input import Source
+from processor.local.faults.oracle import judge
+from processor.local.faults.registry import FAULTS
+from processor.local.faults.run import started
+from processor.local.system import MAPPING, ROLLUP_MAPPING
+
+SEED = 7
+INJECTIONS = 3
+FEW = {"timeout": 1, "full-item": 1, "ten-mebibytes": 1, "refused": 1, "no-address": 1, "out-of-memory": 1}
+"""Faults that take long are injected less often."""
+
+PACE = 0.4
+PATIENCE = 60.0
+LIVE = [fault for fault in FAULTS if fault.make]
+SCENES = [fault for fault in FAULTS if fault.scene]
+
+
+class Arena:
+    """A system under faults that tests share: starting one takes longer than most of them. A failed one is replaced."""
+
+    def __init__(self):
+        self._open = None
+        self.run = None
+
+    def ready(self):
+        if self.run is None:
+            self._aws = EmbeddedAws()
+            self._open = started(
+                SEED, aws=self._aws, timeout_s=8,
+                mapping=replace(MAPPING, batching_window_seconds=0.1, parallelization_factor=10),
+                rollup_mapping=replace(ROLLUP_MAPPING, batching_window_seconds=0.2),
+            )  # fmt: skip
+            self.run = self._open.__enter__()
+            self._sensors = [self.run.sensor("ruuvi.5") for _ in range(6)]
+        return self.run
+
+    def traffic(self, injector):
+        """What is sent all the time, whatever the fault: a record of some sensors' measurements."""
+        source = Source(injector)
+        sensors = source.random.sample(self._sensors, 3)
+        self.run.put(Sent(source.record([one for each in sensors for one in source.measure(each, [source.now])]).data))
+
+    def close(self):
+        if self.run is not None:
+            self.run = None
+            self._open.__exit__(None, None, None)
+            self._aws.stop()
+
+
+@pytest.fixture(scope="module")
+def arena():
+    found = Arena()
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("fault", LIVE, ids=lambda fault: fault.name)
+def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
+    run = arena.ready()
+    passed = False
+    try:
+        wanted = FEW.get(fault.name, INJECTIONS)
+        run.begin([fault], PACE)
+        injector = run.injectors[fault.name]
+        deadline = time.monotonic() + PATIENCE
+        while injector.injected < wanted and time.monotonic() < deadline:
+            arena.traffic(injector)
+            time.sleep(0.03)
+        run.finish()
+        run.system.drain(PATIENCE)
+        run.witness.look()
+        found = judge(run)
+        assert found.passed, found.lines()
+        assert run.injected[fault.name] >= wanted
+        assert run.witness.answers
+        passed = True
+    finally:
+        if not passed:
+            arena.close()
+
+
+@pytest.mark.parametrize("fault", SCENES, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_under_a_virtual_clock_nothing_is_lost_and_nothing_doubled_by(fault, seed):
+    scene = fault.scene(seed)
+    assert scene.passed, (scene.injected, scene.lost, scene.doubled, scene.problems)
+
+
+def test_every_fault_has_a_name_of_its_own_a_family_and_one_place_where_it_happens():
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert {fault.family for fault in FAULTS} == FAMILIES.keys()
+    assert all((fault.make is None) != (fault.scene is None) and fault.what and fault.guard for fault in FAULTS)

@@ -1,0 +1,440 @@
+"""The parts of asking: work ahead in bounded memory, plans and files that survive a kill, columns of one type."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from decimal import Decimal
+from types import SimpleNamespace
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from processor.ask.choice import Choice, Member
+from processor.ask.columns import readings_table, rollups_table
+from processor.ask.export import Export
+from processor.ask.parquet import Files
+from processor.ask.plan import CLOSED_MS, TABLES, Log, Part, Plan
+from processor.ask.query import Question, Source
+from processor.ask.spool import DAY_MS, Spool, days_of_range, days_of_slot, parsed
+from processor.ask.sql import tables_of
+from processor.ask.store import Store
+from processor.errors import QueryError, StoreError, TransientError
+from processor.local import memory_dynamodb
+from processor.local.memory_dynamodb import MemoryDynamoDB
+from processor.reading import Reading
+from processor.settings import Settings
+from processor.store.metered import Allowance, Metered
+from processor.store.parallel import FIRST, ahead
+from processor.store.reader import Reader
+from processor.store.registry import Device
+from processor.store.rollups import Rollup, Rollups, Summary, item_of, rollup_of
+from processor.store.states import States, state_of
+from processor.store.tables import cell_name, cell_value, slot, slot_of
+from processor.store.units import item_size, read_units
+
+A, B = "CB:B8:33:4C:88:4F", "C0:00:00:00:00:01"
+BASE = 1_700_006_400  # a midnight
+
+
+def reading(at=BASE * 1000, device=A, counter=None, **values):
+    return Reading(device, at, "ruuvi.5", values or {"temperature": 20.5}, counter, 7, "G1", -60)
+
+
+# Work ahead
+
+
+def test_results_come_in_order_however_long_each_takes():
+    held = threading.Event()
+
+    def work(job):
+        if job == 0:
+            held.wait(10)
+        elif job == 5:
+            held.set()
+        return -job
+
+    assert list(ahead(range(50), work, threads=8, weigh=lambda _: 1, most=100)) == [(n, -n) for n in range(50)]
+
+
+def test_no_more_is_begun_than_fits_what_results_weigh():
+    """A first few, then as many as the weight allows; where one alone is too heavy, one at a time."""
+    for most, allowed in ((1000, 10), (50, 1)):
+        begun, taken, high = [], 0, 0
+        for _ in ahead(range(60), begun.append, threads=40, weigh=lambda _: 100, most=most):
+            taken += 1
+            if taken > FIRST:
+                high = max(high, len(begun) - taken)
+        assert taken == 60
+        assert high <= allowed
+
+
+def test_what_fails_is_raised_and_nothing_more_is_begun():
+    begun = []
+
+    def work(job):
+        begun.append(job)
+        if job == 3:
+            raise TransientError("InternalServerError", "broken")
+
+    with pytest.raises(TransientError):
+        list(ahead(range(10_000), work, threads=2, weigh=lambda _: 1, most=10))
+    assert len(begun) < 20
+
+
+# Read units
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Service:
+    """Answers every read with so many units."""
+
+    def __init__(self, units):
+        self.units = units
+
+    def call(self, operation, body, *, deadline=None):
+        assert body["ReturnConsumedCapacity"] == "TOTAL"
+        return {"Items": [], "ConsumedCapacity": {"CapacityUnits": self.units}}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("each", [0.5, 8, 128])
+def test_reads_take_no_more_units_than_the_seconds_allow(each):
+    """In all, one second's worth saved up beforehand and one read's debt aside."""
+    clock = Clock()
+    allowance = Allowance(20, clock=clock, sleep=clock.sleep)
+    client = Metered(Service(each), allowance)
+    for _ in range(50):
+        client.call("Query", {})
+        assert allowance.units <= 20 * (clock.now + 1) + each
+    assert allowance.units == 50 * each
+    assert clock.now <= 50 * each / 20  # and it does not dawdle
+
+
+def test_reads_begun_at_once_are_held_by_what_those_before_them_took():
+    clock = Clock()
+    allowance = Allowance(100, clock=clock, sleep=clock.sleep)
+    for _ in range(12):
+        allowance.take(10)
+    assert clock.now == pytest.approx(0.2)  # two of them waited, with none of them answered
+
+
+def test_a_stopped_allowance_lets_nobody_wait():
+    allowance = Allowance(1)
+    allowance.settle(0, 1_000_000)
+    allowance.stop()
+    with pytest.raises(TransientError, match="given up"):
+        allowance.take(1)
+
+
+def test_units_are_computed_from_sizes_where_the_service_does_not_count():
+    big = {"device": {"S": A}, "x": {"S": "y" * 9000}}
+    answers = {
+        "Query": {"Items": [big, big]},
+        "BatchGetItem": {"Responses": {"t": [big]}, "UnprocessedKeys": {"t": {"Keys": [1]}}},
+        "GetItem": {"Item": big},
+    }
+    client = SimpleNamespace(call=lambda operation, body, deadline=None: answers[operation])
+    for operation, body, units in (
+        ("Query", {}, 2.5),
+        ("Query", {"ConsistentRead": True}, 5.0),
+        ("GetItem", {}, 1.5),
+        ("BatchGetItem", {"RequestItems": {"t": {"Keys": [1, 2, 3], "ConsistentRead": True}}}, 3.0 + 1.0),
+    ):
+        allowance = Allowance()
+        Metered(client, allowance, measure=True).call(operation, body)
+        assert (allowance.units, allowance.reads) == (units, 1)
+    assert (read_units(0), read_units(4096), read_units(4097), read_units(4097, consistent=True)) == (0.5, 0.5, 1, 2)
+
+
+# What a day costs to read
+
+
+@pytest.mark.parametrize(("interval", "most"), [(2, 0.02), (10, 0.1)])
+def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(interval, most, monkeypatch):
+    """Six hours of one device, through the queries themselves; tests/benchmarks/queries.py has whole days."""
+    monkeypatch.setattr(memory_dynamodb, "PAGE", 10_000)  # a page of 1 MB holds thousands of items
+    memory, items, single = MemoryDynamoDB(), {}, 0
+    for n in range(6 * 3600 // interval):
+        values = {"temperature": 20 + n % 700 / 100, "humidity": n % 99 / 2, "pressure": 98_000 + n % 4000,
+                  "acceleration_x": n % 999 / 1000, "acceleration_y": -n % 999 / 1000, "acceleration_z": 1.001,
+                  "battery_voltage": 2.977, "tx_power": 4, "movement_counter": n % 256, "sequence": n}  # fmt: skip
+        each = reading((BASE + n * interval) * 1000, counter=n, **values)
+        plain = {name: {"N": repr(value)} for name, value in values.items()}
+        single += item_size(
+            {"device": {"S": A}, "at": {"N": str(each.at)}, "gateway": {"S": A}, "rssi": {"N": "-60"}, **plain}
+        )
+        put(items, each)
+    roll_up(memory, items)
+    allowance = Allowance()
+    client = Metered(memory, allowance, measure=True)
+    source = Source(Reader(client, "processor-readings"), Rollups(client, "processor-rollups"), threads=2)
+    question = Question([Member(Device(A))], BASE * 1000, (BASE + 6 * 3600) * 1000, "hour")
+    assert sum(rollup.readings for rollup in source.summaries(question)) == 6 * 3600 // interval
+    assert allowance.units <= most * read_units(single)
+
+
+def put(items, each):
+    start = slot_of(each.at)
+    key = {"device": {"S": each.device}, "slot": {"N": str(start)}}
+    item = items.setdefault((each.device, str(start)), key)
+    offset = each.at - start * 1000
+    item[cell_name(each, offset)] = cell_value(each, offset)
+
+
+def roll_up(memory, items):
+    memory.tables["readings"] = dict(sorted(items.items()))
+    states = States(memory, "processor-devices")
+    for device in sorted({device for device, _ in items}):
+        slots = sorted((slot(item) for key, item in items.items() if key[0] == device), key=lambda each: each.start)
+        for start in sorted({each.start // 300 * 300 for each in slots}):
+            near = [each for each in slots if abs(each.start - start) < 600]
+            memory.tables["rollups"][device, str(start)] = item_of(rollup_of(device, start, near))
+        states.join(state_of(device, slots))
+
+
+# Columns and files
+
+
+def test_a_column_has_one_type_and_an_absent_value_is_none():
+    table = readings_table(
+        [reading(temperature=20, door=True, button="press", sequence=4), reading(device=B, firmware_version="1.2")],
+        {A: Device(A, "Cellar", "Home", heard="RuuviTag")},
+    )
+    types = {field.name: str(field.type) for field in table.schema}
+    some = ("time", "temperature", "door", "button", "sequence", "firmware_version")
+    assert {name: types[name] for name in some} == {
+        "time": "timestamp[ms, tz=UTC]", "temperature": "double", "door": "bool", "button": "string",
+        "sequence": "double", "firmware_version": "string",
+    }  # fmt: skip
+    assert table["name"].to_pylist() == ["Cellar", None]
+    assert table["model"].to_pylist() == ["RuuviTag", None]
+    assert table["temperature"].to_pylist() == [20.0, None]
+    summary = Summary(2, Decimal("3"), Decimal("1"), Decimal("2"), Decimal("2"))
+    (row,) = rollups_table([Rollup(A, BASE, 2, 2, {"humidity": summary})], {}).to_pylist()
+    assert (row["quantity"], row["unit"], row["mean"], row["count"]) == ("humidity", "%", 1.5, 2)
+
+
+def test_files_have_their_names_when_they_are_whole_and_a_new_column_begins_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("processor.ask.parquet.GROUP", 2)
+    files = Files(tmp_path, "part-00000")
+    for values in ({"temperature": 1.0}, {"humidity": 2.0}, {"temperature": 3.0}, {"humidity": 4.0}, {"co2": 5.0}):
+        files.add(readings_table([reading(**values)], {}))
+    assert not list(tmp_path.glob("*.parquet"))
+    files.finish()
+    first, second = sorted(tmp_path.iterdir())
+    assert pq.ParquetFile(first).read().column("temperature").to_pylist() == [1.0, None, 3.0, None]
+    assert pq.ParquetFile(second).read().column("co2").to_pylist() == [5.0]
+    abandoned = Files(tmp_path / "other", "part-00000")
+    for _ in range(2):
+        abandoned.add(readings_table([reading()], {}))
+    abandoned.abandon()
+    assert not list((tmp_path / "other").iterdir())
+
+
+# Plans, logs and spools
+
+
+def plan(**changes):
+    known = {"start": 0, "end": 10 * DAY_MS, "typed": ("-10d", ""), "choice": Choice(everyone=True), "quantities": (),
+             "tables": TABLES, "raw": False, "by": "query", "buckets": 2, "begun": 11 * DAY_MS}  # fmt: skip
+    return Plan(**known | changes)
+
+
+def test_a_plan_is_read_back_and_an_unfinished_one_goes_on_with_its_own_times(tmp_path):
+    first = plan(choice=Choice((A,), ("Home",), ()), quantities=("humidity",))
+    first.write(tmp_path)
+    there = Plan.read(tmp_path)
+    assert there == first
+    later = plan(choice=first.choice, quantities=("humidity",), start=1, end=11 * DAY_MS, begun=12 * DAY_MS)
+    assert there.continued(later, tmp_path) is there  # -10d again, an hour later
+    with pytest.raises(QueryError, match="unfinished export from 1970"):
+        there.continued(plan(choice=first.choice, quantities=("humidity",), start=1, typed=("-9d", "")), tmp_path)
+    for other in ({"choice": Choice((B,))}, {"quantities": ()}, {"raw": True}, {"tables": ("rollups",)}):
+        with pytest.raises(QueryError, match="another"):
+            there.continued(plan(**{"choice": first.choice, "quantities": ("humidity",)} | other), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(b"{", "no JSON|not an export's plan"), (b"[]", "another version"), (b'{"version": 0}', "another")],
+)
+def test_a_file_that_is_no_plan_is_refused(tmp_path, text, message):
+    (tmp_path / "export.json").write_bytes(text)
+    with pytest.raises(QueryError, match=message):
+        Plan.read(tmp_path)
+
+
+def test_a_log_counts_whole_lines_and_forgets_days_that_were_hardly_over(tmp_path):
+    begun = 3 * DAY_MS + CLOSED_MS // 2
+    log = Log(tmp_path)
+    parts = [Part(day, 0, day * DAY_MS, (day + 1) * DAY_MS) for day in range(4)]
+    for part in parts[:3]:
+        log.add(part, begun, {"readings": 10})
+    with (tmp_path / "export.log").open("ab") as file:
+        file.write(orjson.dumps({"day": 3, "bucket": 0}))  # a line that was cut short
+    log = Log(tmp_path)
+    assert [log.done(part.day, 0) for part in parts] == [True, True, True, False]
+    log.keep(lambda part: part.day != 0, begun)
+    assert (Log(tmp_path).done(0, 0), Log(tmp_path).total("readings")) == (False, 20)
+    log.keep(lambda part: True, begun + 1)  # a later export: the third day was over for half an hour only
+    assert [Log(tmp_path).done(part.day, 0) for part in parts] == [False, True, False, False]
+
+
+def scanned(spool, memory, **options):
+    spool.scan(memory, "processor-readings", "readings", sort_key="slot", days=days_of_slot,
+               wanted=options.get("wanted", lambda item: True), report=lambda items: None)  # fmt: skip
+
+
+def test_an_interrupted_scan_goes_on_from_its_checkpoint_and_brings_every_item_once(tmp_path, monkeypatch):
+    """Killed in the middle of a write, that is: what stands behind the checkpoint is cut off and read again."""
+    monkeypatch.setattr("processor.ask.spool.BUFFERED", 0)  # a checkpoint after each round of pages
+    items = {}
+    for n in range(300):
+        put(items, reading((BASE + n * 900) * 1000, device=A if n % 3 else B, counter=n))
+    memory = MemoryDynamoDB()
+    memory.tables["readings"] = items
+    calls = iter(range(60))
+
+    def fault(operation, body):
+        if next(calls, None) is None:
+            raise TransientError("InternalServerError", "broken")
+
+    memory.fault = fault
+    with pytest.raises(TransientError):
+        scanned(Spool(tmp_path, 2), memory)
+    for file in tmp_path.glob("*.spool"):
+        with file.open("ab") as torn:
+            torn.write(b"\x00\x00\x00\x99half a block")
+    read = []
+    memory.fault = lambda operation, body: read.append(operation)
+    spool = Spool(tmp_path, 2)
+    before = spool.items
+    assert 0 < before < 300
+    scanned(spool, memory)
+    assert spool.items == 300
+    assert len(read) <= (300 - before) / 3 + 16  # it did not begin anew
+    found = {}
+    for day in spool.days():
+        for bucket in range(2):
+            for device, texts in spool.load("readings", day, bucket).items():
+                for item in parsed(texts):
+                    if int(item["slot"]["N"]) // 86_400 == day:
+                        assert found.setdefault((device, item["slot"]["N"]), item) is item
+    assert found == items
+    spool.remove()
+    assert not tmp_path.exists()
+
+
+def test_a_slot_by_midnight_counts_for_both_days():
+    day = BASE // 86_400
+    assert list(days_of_slot(BASE + 43_200)) == [day]
+    assert list(days_of_slot(BASE)) == [day - 1, day]
+    assert list(days_of_slot(BASE - 15)) == [day - 1, day]
+    assert list(days_of_range(BASE)) == [day]
+
+
+# An export in memory
+
+
+@pytest.fixture
+def memory():
+    found, items = MemoryDynamoDB(), {}
+    for n in range(60):
+        put(items, reading((BASE - 9_000 + n * 300) * 1000, device=A, counter=n, temperature=n / 10))
+        put(items, reading((BASE - 9_000 + n * 300) * 1000 + 500, device=B, counter=n, humidity=n / 10))
+    roll_up(found, items)
+    return found
+
+
+def read_back(folder):
+    return sorted(
+        (row["device"], row["time"].timestamp(), row["identity"])
+        for file in (folder / "readings").rglob("*.parquet")
+        for row in pq.ParquetFile(file).read().to_pylist()
+    )
+
+
+@pytest.mark.parametrize("by", ["scan", "query"])
+def test_an_export_that_fails_anywhere_ends_as_one_that_does_not(memory, tmp_path, by, monkeypatch):
+    """Whichever request fails: what is there is whole, and the next run completes it."""
+    monkeypatch.setattr("processor.ask.spool.BUFFERED", 0)
+
+    def run(folder):
+        store = Store(Settings(), memory, threads=2)
+        Export(store, folder, Choice(everyone=True), end=(BASE + DAY_MS) * 1000, by=by).run()
+
+    run(tmp_path / "whole")
+    expected = read_back(tmp_path / "whole")
+    assert len(expected) == 120
+    for at in range(3, 120, 9):
+        folder, calls = tmp_path / f"broken{at}", iter(range(at))
+
+        def fault(operation, body, calls=calls):
+            if next(calls, None) is None:
+                raise TransientError("InternalServerError", "broken")
+
+        memory.fault = fault
+        with suppress(TransientError):
+            run(folder)
+        memory.fault = None
+        assert set(read_back(folder)) <= set(expected)
+        run(folder)
+        assert read_back(folder) == expected
+        assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_way_of_an_export_is_the_one_that_takes_fewer_units(memory, tmp_path):
+    sizes = {}
+
+    class Described(MemoryDynamoDB):
+        def call(self, operation, body, *, deadline=None):
+            if operation == "DescribeTable":
+                return {"Table": sizes}
+            return super().call(operation, body, deadline=deadline)
+
+    described = Described()
+    described.tables = memory.tables
+    end = BASE * 1000 + DAY_MS
+
+    def way(choice=Choice(everyone=True), **options):  # noqa: B008 - it is frozen
+        return Export(Store(Settings(), described, threads=2), tmp_path / "x", choice, end=end, **options).plan.by
+
+    sizes["TableSizeBytes"] = 10_000_000
+    assert way() == "scan"  # all of the table in one go
+    assert way(start=BASE * 1000) == "query"  # two thirds of the time, at two thirds of the price
+    assert way(Choice((A,))) == "query"
+    described.tables["devices"].clear()
+    assert way() == "scan"  # nobody knows the devices
+    assert way(by="query") == "query"
+
+
+def test_a_table_that_cannot_be_described_is_queried(memory, tmp_path):
+    with pytest.raises(StoreError):
+        memory.call("DescribeTable", {})
+    assert Export(Store(Settings(), memory, threads=2), tmp_path / "x", Choice(everyone=True)).plan.by == "query"
+
+
+# SQL
+
+
+def test_a_statement_tells_which_views_it_reads():
+    assert tables_of("SELECT * FROM Rollups r JOIN devices USING (device)") == ("rollups", "devices")
+    assert tables_of("SELECT 1") == TABLES
+    with pytest.raises(QueryError, match="one statement"):
+        tables_of("SELECT 1; SELECT 2")
+    with pytest.raises(QueryError, match="must read"):
+        tables_of("DROP TABLE readings")
