@@ -7,6 +7,7 @@
 """
 
 from importlib import import_module as _import_module
+from typing import Any as _Any
 
 from processor.decode import decode
 from processor.errors import DecodeError, KeyMissing, ProcessorError, QueryError, StoreError
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> _Any:
     """Import `Store` when it is asked for: by name, so that no function's package holds what it never asks for."""
     if name == "Store":
         return _import_module("processor.ask.store").Store

@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from processor.errors import SourceError
+from processor.objects import whole
 
 PREFIX = "archive/"
 MAXIMUM_RECORD = 10 * 1024 * 1024
 """Bytes of one record: what Kinesis takes at most."""
+
+MAX_GATHERED = 128 * 1024 * 1024
+"""Bytes of one object of the archive: Firehose gathers at most so many ("Configure buffering hints")."""
 
 GZIP = b"\x1f\x8b"
 SLACK = timedelta(hours=1)
@@ -56,8 +60,9 @@ def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | No
 
 
 def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
-    # Whole, at most the 64 MB that Firehose gathers: a connection would not outlive a slow replay.
-    return lambda: BufferedReader(BytesIO(s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
+    # Whole: a connection would not outlive a slow replay.
+    name = f"s3://{bucket}/{key}"
+    return lambda: BufferedReader(BytesIO(whole(s3.get_object(Bucket=bucket, Key=key)["Body"], name, MAX_GATHERED)))
 
 
 def capture(path: Path) -> Piece:

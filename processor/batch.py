@@ -25,6 +25,10 @@ Source = tuple[int, int]
 """Where an advertisement came from: its record's place in the batch, its own place in the record."""
 
 NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
+MAX_REJECTIONS = 10_000
+"""So many rejections of one batch are told apart: each has its reason in words, and six megabytes of nothing come to
+two million. Of a record beyond that one stands for all, and a redrive takes the whole of it."""
+
 PATIENCE_SECONDS = 60.0
 """How long a write may take where no invocation's end limits it; what is then left has failed."""
 
@@ -50,6 +54,7 @@ class Batch:
         self.ignored: Counter[str] = Counter()
         self.samples: list[str] = []
         self.received = 0
+        self._told_apart = 0
         self.stored = 0
         self.duplicates = 0
         self.failed: Counter[int] = Counter()
@@ -105,6 +110,7 @@ class Batch:
             except Base64Error as error:
                 self.received += 1
                 self._reject(place, None, "base64", f"the event's data is not Base64: {error}")
+            self._fold(place)
             better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
             if place in self.only and found:
                 better |= self._better(advertisements)
@@ -312,6 +318,18 @@ class Batch:
 
     def _reject(self, place: int, index: int | None, reason: str, message: str) -> None:
         self.rejections.setdefault(place, []).append(Rejection(index, reason, message))
+
+    def _fold(self, place: int) -> None:
+        """Keep one rejection of a record instead of many, where the batch has too many of them."""
+        found = self.rejections.get(place, [])
+        if self._told_apart + len(found) > MAX_REJECTIONS and len(found) > 1:
+            message = (
+                f"{len(found)} of its advertisements, not told apart, for more than {MAX_REJECTIONS} of the batch were "
+                f"rejected. The first: {found[0].message}"
+            )
+            self.rejections[place] = [Rejection(None, "many", message)]
+            self.received -= len(found) - 1
+        self._told_apart += len(self.rejections.get(place, ()))
 
     def _ignore(self, kind: str, advertisement: Any = None) -> None:
         self.ignored[kind] += 1

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from processor.errors import SettingsError, TransientError
@@ -19,6 +20,8 @@ from processor.store.registry import Device, Registry
 
 REMEMBERED_SECONDS = 300.0
 REMEMBERED_DEVICES = 10_000
+LEARNED_AT_ONCE = 100
+"""So many models are written down in one go: a flood of names must not take the time that a batch has."""
 
 
 class Vault:
@@ -124,11 +127,17 @@ class Devices(Mapping[str, bytes]):
         return None if device is None else device.heard
 
     def learn(self, models: Mapping[str, str]) -> None:
-        """Write down what devices say of their models, where the registry does not know it yet."""
+        """Write down what devices say of their models, where the registry does not know it yet.
+
+        At most LEARNED_AT_ONCE of them: the others say it again.
+        """
+        models = dict(islice(models.items(), REMEMBERED_DEVICES))
         self.load(models)
+        left = LEARNED_AT_ONCE
         for address, model in models.items():
             device = self._find(address).device or Device(address)
-            if device.heard != model:
+            if device.heard != model and left:
+                left -= 1
                 self._registry.put(Device(address, heard=model))
                 self._keep(address, replace(device, heard=model), self._clock())
 

@@ -22,6 +22,7 @@ import orjson
 from processor.batch import Batch
 from processor.decode.gateways import ALL, Known
 from processor.errors import SourceError
+from processor.objects import whole
 from processor.quarantine import Quarantine
 from processor.redrive import EVERYTHING, Counts
 from processor.rules import Rules
@@ -87,7 +88,7 @@ class Failures:
     def read(self, key: str) -> Failure | None:
         """Return one object; None where it is gone. Raises SourceError for one that Lambda did not write."""
         try:
-            body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            body = whole(self._client.get_object(Bucket=self._bucket, Key=key)["Body"], key)
         except self._client.exceptions.NoSuchKey:
             return None
         try:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from processor.errors import SourceError
+from processor.objects import whole
 
 PREFIX = "quarantine/"
 CONTENT_TYPE = "application/x-ndjson"
@@ -118,7 +119,7 @@ class Quarantine:
             found = self._client.get_object(Bucket=self._bucket, Key=key)
         except self._client.exceptions.NoSuchKey:
             return None
-        return Kept(key, found["ETag"], [_parsed(line, key, at) for at, line in _numbered(found["Body"].read())])
+        return Kept(key, found["ETag"], [_parsed(line, key, at) for at, line in _numbered(whole(found["Body"], key))])
 
     def replace(self, kept: Kept, lines: list[dict[str, Any]]) -> bool:
         """Put other lines in an object's place, or remove it where there are none; whole, in one call.

@@ -56,6 +56,14 @@ def own(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: environment[name] for name in OWN if name in environment}
 
 
+class Bindkeys(dict[str, bytes]):
+    """Keys by address, which no representation shows: wherever they are passed on to, it may end in a log."""
+
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"<{len(self)} bindkeys>"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the processor's functions and commands can be told, each with its default."""
@@ -163,8 +171,8 @@ def _families(text: str) -> dict[str, str]:
     return families
 
 
-def _bindkeys(text: str) -> dict[str, bytes]:
-    keys = {}
+def _bindkeys(text: str) -> Bindkeys:
+    keys = Bindkeys()
     for number, pair in enumerate(filter(None, map(str.strip, text.split(","))), 1):
         device, _, digits = pair.partition("=")
         try:

@@ -7,6 +7,7 @@ Source: Amazon CloudWatch User Guide, "Specification: Embedded metric format".
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,9 @@ class Telemetry:
             stream=stream,
             json_serializer=lambda line: orjson.dumps(line, default=str).decode(),
         )
+        # At DEBUG, which Lambda's own log level may set for all of us, botocore logs session tokens and whole answers:
+        # the keys that KMS opens among them.
+        logging.getLogger("botocore").setLevel(logging.INFO)
 
     def cold_start(self) -> bool:
         """Return True once: for the environment's first invocation."""

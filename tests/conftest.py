@@ -20,6 +20,11 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--soak-seconds", type=int, default=0, help="All faults together for so long (tests/faults)")
+    parser.addoption("--soak-seed", type=int, default=None, help="Their seed; a new one by default")
+
+
 class MemoryTable:
     """The table `readings` in memory, behind the client's interface, with the rules that the writer leans on."""
 

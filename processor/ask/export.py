@@ -164,7 +164,7 @@ class Export:
             for each_file in files.values():
                 each_file.finish()
             self._log.add(part, self.plan.begun, {table: each_file.rows for table, each_file in files.items()})
-            self._report(Progress("exporting", done, total, self._log.total("readings"), self._store.allowance.units))
+            self._report(Progress("exporting", done, total, self._log.total("readings"), self._store.budget.units))
 
     def _add(self, part: Part, brought: Brought, files: Mapping[str, Files]) -> None:
         """Put one device's readings and roll-ups into the part's files."""
@@ -254,7 +254,7 @@ class Export:
             return keeps
 
         def report(items: int) -> None:
-            self._report(Progress("scanning", items, expected, 0, self._store.allowance.units))
+            self._report(Progress("scanning", items, expected, 0, self._store.budget.units))
 
         client, settings = self._store.client, self._store.settings
         spool.scan(client, settings.readings_table, "readings", sort_key="slot", days=days_of_slot,

@@ -245,7 +245,7 @@ def combine(found: dict[int, Rollup], computed: Iterable[Rollup]) -> None:
     """Put computed roll-ups beside those found, in place of such of fewer cells: cells only grow, until they expire."""
     for rollup in computed:
         there = found.get(rollup.start)
-        if there is None:
+        if there is None or there.cells <= rollup.cells:
             found[rollup.start] = rollup
 
 

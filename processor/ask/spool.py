@@ -95,7 +95,8 @@ class Spool:
             return client.call("Scan", body | ({"ExclusiveStartKey": after} if after else {}))
 
         done = self._state["segments"].setdefault(noun, {})
-        with ThreadPoolExecutor(SEGMENTS, thread_name_prefix="scan") as pool:
+        pool = ThreadPoolExecutor(SEGMENTS, thread_name_prefix="scan")
+        try:
             running: dict[Future[dict[str, Any]], int] = {
                 pool.submit(page, segment, done.get(str(segment))): segment
                 for segment in range(SEGMENTS)
@@ -105,17 +106,31 @@ class Spool:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     segment, answer = running.pop(future), future.result()
-                    for item in answer["Items"]:
-                        if wanted(item):
-                            self._add(noun, item, sort_key, days)
-                    done[str(segment)] = answer.get("LastEvaluatedKey")
-                    self._state["items"] += len(answer["Items"])
+                    self._take(noun, answer, segment, sort_key, days, wanted)
                     if done[str(segment)] is not None:
                         running[pool.submit(page, segment, done[str(segment)])] = segment
                 report(self.items)
                 if self._size > BUFFERED:
                     self.checkpoint()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         self.checkpoint()
+
+    def _take(
+        self,
+        noun: str,
+        answer: Mapping[str, Any],
+        segment: int,
+        sort_key: str,
+        days: Callable[[int], Iterable[int]],
+        wanted: Callable[[Mapping[str, AttributeValue]], bool],
+    ) -> None:
+        """Take a page's items, and note where its segment goes on (None: nowhere)."""
+        for item in answer["Items"]:
+            if wanted(item):
+                self._add(noun, item, sort_key, days)
+        self._state["items"] += len(answer["Items"])
+        self._state["segments"][noun][str(segment)] = answer.get("LastEvaluatedKey")
 
     def _add(
         self, noun: str, item: Mapping[str, AttributeValue], sort_key: str, days: Callable[[int], Iterable[int]]

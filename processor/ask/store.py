@@ -21,7 +21,7 @@ from processor.errors import QueryError
 from processor.reading import Reading, quantity
 from processor.settings import Settings
 from processor.store import client as connected
-from processor.store.metered import Allowance, Metered
+from processor.store.budget import Budget, Metered
 from processor.store.reader import Reader
 from processor.store.rollups import Rollup, Rollups
 from processor.store.wire import Client
@@ -44,15 +44,15 @@ When = str | int | datetime | None
 class Store:
     """The tables of one environment, opened by `Store.open()`; use it in a `with`, or close it.
 
-    `allowance.units` is what was read so far, in read units.
+    `budget.units` is what was read so far, in read units.
     """
 
     def __init__(
         self, settings: Settings, client: Client, *, read_units: float | None = None, threads: int = THREADS
     ) -> None:
         self.settings = settings
-        self.allowance = Allowance(read_units)
-        self.client = Metered(client, self.allowance, measure=settings.count_units == "items")
+        self.budget = Budget(read_units)
+        self.client = Metered(client, self.budget, measure=settings.count_units == "items")
         self.reader = Reader(self.client, settings.readings_table)
         self.source = Source(self.reader, Rollups(self.client, settings.rollups_table), threads=threads)
 

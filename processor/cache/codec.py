@@ -23,6 +23,9 @@ _AS_JSON = frozenset({JSON, REFUSAL})
 MOST = 10**38
 """DynamoDB's numbers have 38 digits; a whole number within them is stored as a number, so that it can be counted on."""
 
+MAX_VALUE = 64 * 1024 * 1024
+"""Bytes of one value: more are not taken, and not made of what came compressed, whoever wrote it."""
+
 Compression = Literal["zlib", "zstd"]
 
 
@@ -63,7 +66,19 @@ class Values:
         self._compress: Callable[[bytes], bytes] = _zlib_compress if compression == "zlib" else _zstd().compress
 
     def encode(self, value: Any) -> Encoded:
-        """Return the value as it is stored. Raises TypeError for one that is neither bytes nor JSON."""
+        """Return the value as it is stored.
+
+        Raises TypeError for one that is neither bytes nor JSON, ValueError for one of more than MAX_VALUE bytes.
+        """
+        encoded = self._encoded(value)
+        if len(encoded.data) > MAX_VALUE:
+            raise ValueError(
+                f"a cached value has at most {MAX_VALUE:,} bytes, not {len(encoded.data):,}: keep it in S3, and its "
+                "name here"
+            )
+        return encoded
+
+    def _encoded(self, value: Any) -> Encoded:
         if self._codec is not None:
             return Encoded(self._codec.name, self._codec.encode(value))
         if type(value) is bytes:
@@ -110,13 +125,37 @@ class Values:
         if compression not in ("zlib", "zstd"):
             raise Undecodable(f"no compression is called {compression!r}")
         try:
-            return Encoded(form, (zlib if compression == "zlib" else _zstd()).decompress(data))
+            return Encoded(form, (_zlib_decompress if compression == "zlib" else _zstd_decompress)(data))
         except Exception as error:  # zlib's and zstd's own exceptions, and ValueError where there is no zstd
             raise Undecodable(f"{packed}: {error}") from error
 
 
 def _zlib_compress(data: bytes) -> bytes:
     return zlib.compress(data, ZLIB_LEVEL)
+
+
+def _zlib_decompress(data: bytes) -> bytes:
+    """Return what was compressed, and make no more than MAX_VALUE bytes of it. Raises ValueError, zlib.error."""
+    return _bounded(zlib.decompressobj(), data)
+
+
+def _zstd_decompress(data: bytes) -> bytes:
+    """Return the same of zstd. Raises ValueError, and its own exceptions."""
+    module = _zstd()
+    if not hasattr(module, "frame_content_size"):  # Python's own
+        return _bounded(module.ZstdDecompressor(), data)
+    size = module.frame_content_size(data)  # which is then the most that is made of it, however the frame goes on
+    if not 0 <= size <= MAX_VALUE:
+        raise ValueError(f"it does not say that it has at most {MAX_VALUE} bytes")
+    found: bytes = module.ZstdDecompressor().decompress(data)
+    return found
+
+
+def _bounded(decompressor: Any, data: bytes) -> bytes:
+    found: bytes = decompressor.decompress(data, MAX_VALUE + 1)
+    if not decompressor.eof or len(found) > MAX_VALUE:
+        raise ValueError(f"cut off, or more than {MAX_VALUE} bytes")
+    return found
 
 
 def _zstd() -> Any:

@@ -24,13 +24,15 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
-from processor.cache.codec import INT, Undecodable, Values
+from processor.cache.codec import INT, MAX_VALUE, Undecodable, Values
 from processor.cache.memory import NEVER, Entry
 from processor.cache.request import Item, Table, binary, delete, number, put, sliced, unbinary
 from processor.cache.stats import Stats
 
 CHUNK = 400_000
 """Bytes of data in one item: an item holds 409,600, names, key and marks included."""
+MAX_CHUNKS = -(-MAX_VALUE // CHUNK)
+"""So many chunks are looked for, whatever a head says."""
 NAME_BYTES = 1024
 CHUNK_GETS = 40
 """Chunks asked for at once: as many as DynamoDB's 16 MB an answer hold."""
@@ -253,7 +255,7 @@ def _times(until: int, grace: float) -> dict[str, Item]:
 
 
 def _chunk_keys(identity: str, head: Item) -> list[str]:
-    count = int(head["chunks"]["N"]) if "chunks" in head else 0
+    count = min(int(head["chunks"]["N"]), MAX_CHUNKS) if "chunks" in head else 0
     return [f"{identity}.{head['written']['S']}.{n}" for n in range(count)]
 
 

@@ -71,7 +71,7 @@ def export(
         with report:
             rows = job.run()
         counts = ", ".join(f"{rows[table]:,} {table}" for table in plan.tables)
-        spent = store.allowance
+        spent = store.budget
         click.echo(f"{directory}: {counts}; {spent.units:,.1f} read units in {spent.reads:,} requests", err=True)
 
 

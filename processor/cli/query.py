@@ -85,7 +85,7 @@ def query(
         question = Question(store.members(choice), begin, finish, resolution, wanted, last, raw)
         _answer(store, question, form, title)
         if read_units is not None:
-            click.echo(f"{store.allowance.units:,.1f} read units in {store.allowance.reads:,} requests", err=True)
+            click.echo(f"{store.budget.units:,.1f} read units in {store.budget.reads:,} requests", err=True)
 
 
 def _answer(store: Store, question: Question, form: str, title: str) -> None:

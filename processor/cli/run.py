@@ -17,10 +17,12 @@ from typing import IO, TYPE_CHECKING, Self
 import click
 from click.core import ParameterSource
 
+from processor.cli.chaos import Chaos, under_faults
 from processor.cli.dashboard import kept_page, watched
 from processor.cli.progress import Progress
 from processor.cli.summary import next_steps, summary
 from processor.errors import LocalError
+from processor.local.faults.fault import Fault
 from processor.local.fleet import Fleet, Sent
 from processor.local.funnel import Funnel
 from processor.local.outbox import MAXIMUM_RECORD
@@ -54,7 +56,7 @@ CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
     help="Measurements a second of the whole fleet (default: one a device every two seconds), or lines a second of "
     "--input (default: as fast as they go).",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same fleet.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same fleet and faults.")
 @click.option(
     "--input",
     "source",
@@ -67,6 +69,12 @@ CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
     is_flag=True,
     help="Keep serving after the check until Ctrl-C, with a web page and Funnel's entry points; the fleet goes on "
     "(unless --readings limits it), a measurement a device every ten seconds where --rate is not given.",
+)
+@click.option(
+    "--chaos",
+    type=Chaos(),
+    help="Inject these faults all the while, comma-separated, or all of them: all. --seed draws their moments. The "
+    "summary says how often each happened, what was lost and what was doubled; names are in tests/faults/README.md.",
 )
 @click.option("--dashboard-port", type=PORT, help="The page's port, with --keep. Default: 8787, or a free one.")
 @click.option("--funnel-host", default="127.0.0.1", show_default=True, help="Where --keep listens as SORACOM Funnel.")
@@ -87,6 +95,7 @@ def run(
     seed: int,
     source: str | None,
     keep: bool,
+    chaos: list[Fault] | None,
     dashboard_port: int | None,
     funnel_host: str,
     funnel_port: int,
@@ -98,6 +107,8 @@ def run(
     It needs no AWS account. The exit status is 1 if anything that was sent is not accounted for.
     """
     _refuse_unused(click.get_current_context(), source is not None, readings is not None)
+    if chaos is not None and keep:
+        raise click.UsageError("--chaos ends with its check: it does not go with --keep")
     fleet, variables = None, own()
     keys = dict(Settings.read(variables).bindkeys)
     if source is None:
@@ -109,6 +120,21 @@ def run(
         records = fleet.records(duration_ms=None if until is None else round(until * 1000), measurements=readings)
     else:
         records = _lines(source, rate, readings)
+    if chaos is not None:
+        with _stoppable():
+            passed = under_faults(
+                chaos,
+                seed,
+                lambda system, progress: _send(system, records, progress),
+                fleet,
+                shards=shards,
+                any_age=source is not None,
+                keys=keys,
+                variables=variables,
+            )
+        if not passed:
+            raise SystemExit(1)
+        return
     with (
         _stoppable(),
         System(shards=shards, any_age=source is not None, keys=keys, variables=variables) as system,

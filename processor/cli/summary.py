@@ -107,7 +107,7 @@ def _sample(system: System, expected: Expected) -> list[str]:
 def next_steps(system: System, funnel: Funnel, page: str | None) -> list[str]:
     """Return the lines that point a browser (page: the address, where there is one) and other programs at a run."""
     device = next(iter(sorted(seen.device for seen in system.reader.devices())), "CB:B8:33:4C:88:4F")
-    variables = system.aws.environment()
+    variables = system.aws.environment() | {"COUNT_UNITS": "items"}  # the embedded AWS does not count them
     if system.limits.expires_from_arrival:
         variables["EXPIRES_FROM"] = "arrival"  # else a redrive would refuse a capture's age
     exports = [f"export {name}={value}" for name, value in variables.items()]
@@ -120,6 +120,7 @@ def next_steps(system: System, funnel: Funnel, page: str | None) -> list[str]:
         *(f"  {line}" for line in exports),
         "  uv run processor devices",
         f"  uv run processor query {device} --last 5",
+        "  uv run processor query --all --from -1h --resolution 5m",
         "  uv run processor quarantine",
         "  uv run processor quarantine redrive --dry-run",
         "  aws kinesis describe-stream-summary --stream-name processor",

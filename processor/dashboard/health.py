@@ -29,6 +29,7 @@ SAMPLE_SECONDS = 2.0
 SAMPLES = 1800
 """An hour is kept."""
 
+QUIET = ("[INFO]", "[DEBUG]")  # as AWS's runtime client writes other libraries' lines
 COUNTED = ("stored", "duplicates", "rejected", "failed")
 LEDGER = ("received", "stored", "duplicates", "rejected", "ignored", "failed")
 COLUMNS = ("t", "records", *COUNTED, "age_ms", "duration_ms", "write_units")
@@ -86,6 +87,11 @@ class Totals(Calls, Protocol):
     ledger: Counter[str]
     reasons: Counter[str]
     ignored: Counter[str]
+
+
+def _troubles(calls: Calls) -> list[str]:
+    """Return the last lines of a function's output that say more than that all is well."""
+    return [line for line in calls.troubles if not line.startswith(QUIET)][-5:]
 
 
 class Stats(Protocol):
@@ -190,7 +196,7 @@ class RunHealth:
                 ),
                 shard_hours=hours * len(stats.iterator_age_ms),
             ),
-            "troubles": [line[:300] for calls, _ in self._calls.values() for line in calls.troubles[-5:]],
+            "troubles": [line[:300] for calls, _ in self._calls.values() for line in _troubles(calls)],
         }
 
     def _function(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from processor.decode.field import ADDRESSES, NO_ADDRESS, SPLIT, Field
+from processor.decode.field import ADDRESSES, NO_ADDRESS, SPLIT, Field, sent, sent_reversed
 from processor.decode.linear import NUMBERS
 from processor.errors import DecodeError
 from processor.reading import Reading, Value
@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 HEAD = 4
 """The bytes of an AD structure before the payload: length, type, company identifier or UUID."""
 
+BORROWED_HEAD = 2
+"""The same where the payload has taken the place of the company identifier."""
+
+ALONE = 4
+"""A structure that starts before here and ends the advertisement has nothing beside it but flags, if that."""
+
 DIGEST = 0xFFFFFF
 """The bits of a payload's CRC-32 that a reading's digest has."""
 
-Whole = Callable[[bytes, int, int, str, "int | None", "str | None", "int | None"], "Reading | None"]
-"""(advertisement, where the AD structure starts and ends, the sensor's address, the time, the gateway, the RSSI) → the
-Reading; None where the payload does not say every value, or says what is not allowed: `Format.compile` knows more."""
+Whole = Callable[
+    [bytes, int, int, str, "int | None", "str | None", "int | None", "str | None"], "Reading | None"
+]  # fmt: skip
+"""(advertisement, where the AD structure starts and ends, the sensor's address, the time, the gateway, the RSSI, the
+model) → the Reading; None where the payload does not say every value, says what is not allowed, or has to be looked at
+more closely: the decoder of its maker's module knows more."""
 
 
 class Decoded(NamedTuple):
@@ -49,11 +58,14 @@ class Decoded(NamedTuple):
 class Compiler:
     """Writes a decoder's source: one unpack, then one dict literal where nothing is missing, which is nearly always."""
 
-    def __init__(self, format: Format) -> None:  # noqa: A002 - the noun
+    def __init__(self, format: Format, *, own_address: bool = True) -> None:  # noqa: A002 - the noun
+        """own_address: whether what is compiled reads the payload's own address."""
         self.format = format
+        self.fields = tuple(field for field in format.fields if own_address or field.type not in ADDRESSES)
         self.names: dict[str, Any] = {
             "DecodeError": DecodeError, "Decoded": Decoded, "Reading": Reading, "crc32": crc32,
             "new": tuple.__new__,  # a NamedTuple's own constructor costs three times as much
+            "models": format.models, "check": format.check, "sent": sent, "sent_reversed": sent_reversed,
         }  # fmt: skip
         self.codes: list[str] = []
         self.targets: list[str] = []
@@ -66,33 +78,34 @@ class Compiler:
     def function(self) -> Callable[[bytes, str | None], Decoded]:
         """Return the decoder of a payload."""
         fmt = self.format
-        variable = any(field.type == "rest" for field in fmt.fields)
+        variable = any(field.type == "rest" for field in self.fields)
         function: Callable[[bytes, str | None], Decoded] = self._run(
             "def decode(data, address=None):",
             f" if len(data) {'<' if variable else '!='} {fmt.length}:",
             f'  raise DecodeError("length", f"expected {fmt.length} bytes{" or more" if variable else ""}, got'
             f' {{len(data)}}", where="{fmt.name}", payload=data)',
+            *([" check(data, 0)"] if fmt.check else []),
             f" {', '.join(self.targets)}, = unpack(data)",
             *self._value_lines(),
-            f' return new(Decoded, ("{fmt.name}", values, {self._counter()}, {self._own()}, None))',
+            f' return new(Decoded, ("{fmt.name}", values, {self._counter()}, {self._own()}, {self._plain()}))',
         )
         return function
 
-    def whole(self) -> Whole:
-        """Return the short way for a payload whose length and first byte are known to be the format's."""
-        fmt = self.format
-        magic = f"data[start + {HEAD} : start + {HEAD + len(fmt.magic)}] != {fmt.magic!r}"
+    def whole(self, head: int) -> Whole:
+        """Return the short way for a payload, `head` bytes into its AD structure, whose length and first byte fit."""
+        fmt, payload = self.format, f"start + {head}"
         missing = [f"not ({self._present(index)})" for index in self._measured if self._may_miss(index)]
-        values = ", ".join(f'"{fmt.fields[index].name}": {self._value(index)}' for index in self._measured)
+        values = ", ".join(f'"{self.fields[index].name}": {self._value(index)}' for index in self._measured)
         function: Whole = self._run(
-            "def decode(data, start, after, device, at, gateway, rssi):",
-            *([f" if {magic}: return None"] if len(fmt.magic) > 1 else []),
-            f" {', '.join(self.targets)}, = unpack(data, start + {HEAD})",
-            *(f" if {condition}: return None" for condition, _ in self.refuse),
+            "def decode(data, start, after, device, at, gateway, rssi, model):",
+            *(f" if {condition}: return None" for condition in self._unlike(head)),
+            *([f" check(data, {payload})"] if fmt.check else []),
+            f" {', '.join(self.targets)}, = unpack(data, {payload})",
+            *(f" if {condition}: return None" for condition in (*self._strange(), *(first for first, _ in self.refuse))),
             *(f" {line}" for line in self.prepare),
             *([f" if {' or '.join(missing)}: return None"] if missing else []),
             f' return new(Reading, (device, at, "{fmt.name}", {{{values}}}, {self._counter(sure=True)},'
-            f" crc32(data[start + 2 : after]) & {DIGEST}, gateway, rssi))",
+            f" {self._digest(payload)} & {DIGEST}, gateway, rssi))",
         )
         return function
 
@@ -123,16 +136,56 @@ class Compiler:
             self.codes.append(f"{at - self.at}x")
             self.at = at
 
+    def _unlike(self, head: int) -> list[str]:
+        """Return the conditions under which an advertisement is not the format's, or may be more than that."""
+        fmt = self.format
+        found = [f"model not in models or start >= {ALONE} or after != len(data)"] if fmt.models else []
+        first = 1 if head == HEAD else 0  # the first byte was looked up, unless it has a company identifier's place
+        at, magic = f"start + {head + first}", fmt.magic[first:]
+        if not fmt.mask:
+            return [*found, f"data[{at} : start + {head + len(fmt.magic)}] != {magic!r}"] if magic else found
+        return found + [
+            f"data[{at} + {n}] & {mask} != {byte & mask}"
+            for n, (byte, mask) in enumerate(zip(magic, fmt.mask[first:], strict=True))
+        ]
+
+    def _strange(self) -> list[str]:
+        """Return the condition under which the payload's own address is not the sender's, which it has to be."""
+        if not self.format.sender:
+            return []
+        field = next(field for field in self.fields if field.type in ADDRESSES)
+        return [f"w{field.at} != {'sent' if field.type == 'mac' else 'sent_reversed'}(device)"]
+
+    def _passing(self) -> tuple[int, int] | None:
+        """Return where the field that says nothing of the measurement starts and ends."""
+        for field in self.format.fields:
+            if field.name == self.format.passing:
+                return field.at, field.at + field.width
+        return None
+
+    def _plain(self) -> str:
+        """Return the source of what identifies the measurement, where that is not the whole payload."""
+        passing = self._passing()
+        return "None" if passing is None else f"data[:{passing[0]}] + data[{passing[1]}:]"
+
+    def _digest(self, payload: str) -> str:
+        """Return the source of the digest, of all its bits: of the identifier and payload, or of what `_plain` says."""
+        passing = self._passing()
+        if passing is None:
+            return "crc32(data[start + 2 : after])"
+        begin, end = passing
+        return f"crc32(data[{payload} + {end} : after], crc32(data[{payload} : {payload} + {begin}]))"
+
     def _load(self) -> None:
         """Name a variable for each stored piece, and say how each field's raw value comes from it."""
-        starts = {field.at: field for field in self.format.fields if field.type != "rest"}
-        for field in self.format.fields:
+        starts = {field.at: field for field in self.fields if field.type != "rest"}
+        for field in self.fields:
             if field.low_bit is not None:
                 starts.setdefault(field.low_bit[0], Field("", field.low_bit[0], "u8"))
         for at in sorted(starts):
             self._skip_to(at)
             self._load_piece(starts[at])
-        for index, field in enumerate(self.format.fields):
+        for index, field in enumerate(self.fields):
             self._prepare_raw(index, field)
 
     def _load_piece(self, field: Field) -> None:
@@ -174,13 +227,13 @@ class Compiler:
             self.prepare.append(f"r{index} = {raw}")
 
     def _raw(self, index: int) -> str:
-        field = self.format.fields[index]
+        field = self.fields[index]
         if field.type == "rest":
             return "data"
         return f"r{index}" if field.bits or field.low_bit else f"w{field.at}"
 
     def _value(self, index: int) -> str:
-        field = self.format.fields[index]
+        field = self.fields[index]
         if field.lookup is not None:
             self.names[f"lookup{index}"] = field.lookup
             return f"lookup{index}[{self._raw(index)}]"
@@ -192,10 +245,10 @@ class Compiler:
     @property
     def _measured(self) -> list[int]:
         """The places of the fields that are values."""
-        return [index for index, field in enumerate(self.format.fields) if field.type not in ADDRESSES]
+        return [index for index, field in enumerate(self.fields) if field.type not in ADDRESSES]
 
     def _value_lines(self) -> list[str]:
-        fields = self.format.fields
+        fields = self.fields
         literal = ", ".join(f'"{fields[i].name}": {self._value(i)}' for i in self._measured)
         present = " and ".join(self._present(i) for i in self._measured if self._may_miss(i))
         lines = [f" if {condition}: raise {error}" for condition, error in self.refuse]
@@ -211,7 +264,7 @@ class Compiler:
 
     def _counter(self, *, sure: bool = False) -> str:
         """Return the source of the sensor's own count, which may be missing unless that was ruled out."""
-        for i, field in enumerate(self.format.fields):
+        for i, field in enumerate(self.fields):
             if field.name == self.format.counter:
                 raw = self._raw(i)
                 return raw if sure or field.sentinel is None else f"{raw} if {self._present(i)} else None"
@@ -219,7 +272,7 @@ class Compiler:
 
     def _own(self) -> str:
         """Return the source of the payload's own address: six FF are none."""
-        for i, field in enumerate(self.format.fields):
+        for i, field in enumerate(self.fields):
             if field.type in ADDRESSES:
                 raw = self._raw(i)
                 mac = raw if field.type == "mac" else f"{raw}[::-1]"
@@ -227,12 +280,37 @@ class Compiler:
         return "None"
 
     def _may_miss(self, index: int) -> bool:
-        field = self.format.fields[index]
-        return field.sentinel is not None or (field.lookup is not None and None in field.lookup)
+        field = self.fields[index]
+        unmeasured = field.name in self.format.unmeasured
+        return unmeasured or field.sentinel is not None or (field.lookup is not None and None in field.lookup)
 
     def _present(self, index: int) -> str:
-        field = self.format.fields[index]
+        field = self.fields[index]
         if field.lookup is not None:
             return f"{self._value(index)} is not None"
-        compare = "!=" if field.invalid_from is None else "<"
-        return f"{self._raw(index)} {compare} {field.sentinel}"
+        found = []
+        if field.sentinel is not None:
+            found.append(f"{self._raw(index)} {'!=' if field.invalid_from is None else '<'} {field.sentinel}")
+        if field.name in self.format.unmeasured:
+            some = [self._raw(i) for i, each in enumerate(self.fields) if each.name in self.format.unmeasured]
+            found.append(f"({' or '.join(some)})")
+        return " and ".join(found)
+
+
+def whole_of(name: str, magic: bytes, say: Callable[[bytes, int], dict[str, Value] | None], head: int) -> Whole:
+    """Return the short way of a format read by hand: `say` takes where its payload starts, None is for its decoder."""
+    crc, new, size = crc32, tuple.__new__, len(magic)
+
+    def decode(
+        data: bytes, start: int, after: int, device: str, at: int | None, gateway: str | None, rssi: int | None,
+        model: str | None,
+    ) -> Reading | None:  # fmt: skip
+        payload = start + head
+        if data[payload : payload + size] != magic:
+            return None
+        values = say(data, payload)
+        if values is None:
+            return None
+        return new(Reading, (device, at, name, values, None, crc(data[start + 2 : after]) & DIGEST, gateway, rssi))
+
+    return decode

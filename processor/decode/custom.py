@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from processor.decode.compiler import HEAD, Whole, whole_of
 from processor.decode.fields import Decoded
 from processor.reading import Value
 
@@ -18,6 +19,9 @@ class Custom:
 
     `decode` takes the payload; it raises DecodeError. `write` gives the payload that says some values; it raises
     ValueError where one does not fit. `resolutions` has the step of each quantity, None for what has no constant one.
+
+    Of a format that has a short way, `length` and `magic` are what tell it, as of a `Format`, and `say` takes (data,
+    where the payload starts) to the values; None leaves it to `decode`.
     """
 
     name: str
@@ -27,6 +31,19 @@ class Custom:
     write: Callable[[Mapping[str, Value]], bytes]
     counter: str | None = None
     encrypted: bool = False
+    length: int = 0
+    magic: bytes = b""
+    say: Callable[[bytes, int], dict[str, Value] | None] | None = None
+
+    def compile_whole(self, head: int = HEAD) -> Whole:
+        """Return the short way from an advertisement to its Reading, as `Format.compile_whole` does."""
+        assert self.say is not None
+        return whole_of(self.name, self.magic, self.say, head)
+
+    @property
+    def starts(self) -> list[bytes]:
+        """What its first byte can be."""
+        return [self.magic[:1]]
 
     def encode(self, values: Mapping[str, Value], *, address: str | None = None) -> bytes:  # noqa: ARG002
         """Return the payload that says `values`; what is missing is encoded as not available. Raises ValueError."""

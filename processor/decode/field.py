@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from processor.decode.linear import NUMBERS, Linear
@@ -20,6 +21,20 @@ by a `Codec`, which gets those bytes, for `rest` the whole payload, so that it c
 
 NO_ADDRESS = b"\xff" * 6
 ADDRESSES = ("mac", "mac.le")
+
+
+@lru_cache(maxsize=4096)
+def sent(address: str) -> bytes:
+    """Return an address as a `mac` field has it."""
+    return bytes.fromhex(address.replace(":", ""))
+
+
+@lru_cache(maxsize=4096)
+def sent_reversed(address: str) -> bytes:
+    """Return an address as a `mac.le` field has it."""
+    return sent(address)[::-1]
+
+
 SPLIT = ("sign.int.cents", "tenths.sign.int")
 """Numbers of two bytes whose sign and parts stand apart; in big-endian formats."""
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from processor.decode.compiler import Compiler, Decoded, Whole
+from processor.decode.compiler import HEAD, Compiler, Decoded, Whole
 from processor.decode.field import ADDRESSES, HEX, NO_ADDRESS, Codec, Field, FieldType
 from processor.reading import Value
 
 __all__ = ["HEX", "Codec", "Decoded", "Field", "FieldType", "Format"]
+
+_BYTES = [bytes([byte]) for byte in range(256)]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Format:
 
     `magic` is what it starts with; `length` its length, magic included (the least one, where a `rest` field follows);
     `counter` names the field that identifies a measurement. `source` cites the specification.
+
+    mask: the bits of `magic` that count, where not all do. sender: its address must be the sender's, or it is not of
+    this format. models: what may be remembered of the sensors that send it, where nothing in it tells them.
+    unmeasured: quantities that are not available where all their raw values are zero. passing: the field that changes
+    although nothing was measured. check: looks at (payload, where it starts) and raises DecodeError, for a checksum.
     """
 
     name: str
@@ -32,6 +39,12 @@ class Format:
     magic: bytes
     fields: tuple[Field, ...]
     counter: str | None = None
+    mask: bytes = b""
+    sender: bool = False
+    models: frozenset[str] = frozenset()
+    unmeasured: tuple[str, ...] = ()
+    passing: str | None = None
+    check: Callable[[bytes, int], object] | None = None
 
     encrypted = False
     """Whether it may come encrypted."""
@@ -48,9 +61,20 @@ class Format:
         """
         return Compiler(self).function()
 
-    def compile_whole(self) -> Whole:
-        """Return the short way from an advertisement to its Reading, for payloads that say every value."""
-        return Compiler(self).whole()
+    @property
+    def starts(self) -> list[bytes]:
+        """What its first byte can be."""
+        if not self.magic:
+            return _BYTES
+        mask = self.mask[0] if self.mask else 0xFF
+        return [byte for byte in _BYTES if byte[0] & mask == self.magic[0] & mask]
+
+    def compile_whole(self, head: int = HEAD) -> Whole:
+        """Return the short way from an advertisement to its Reading, for payloads that say every value.
+
+        head: the bytes of the AD structure before the payload.
+        """
+        return Compiler(self, own_address=self.sender).whole(head)
 
     def compile_piece(self) -> Callable[[bytes, int], dict[str, Value]]:
         """Return the reader of a piece of a payload, which lies whole in it: (payload, where it starts) → values."""

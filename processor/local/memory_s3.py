@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 
+class NoSuchKey(ClientError):
+    """There is no such object."""
+
+
 class MemoryS3:
     """Keeps objects by their keys. What it is not asked for here, it does not know."""
 
-    class exceptions:  # noqa: N801, D106 - boto3's name
-        ClientError = ClientError
-
-        class NoSuchKey(ClientError):  # noqa: D106
-            pass
+    exceptions = SimpleNamespace(ClientError=ClientError, NoSuchKey=NoSuchKey)
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -31,7 +32,7 @@ class MemoryS3:
         """Return an object, with a tag that changes with its content."""
         body = self.objects.get(arguments["Key"])
         if body is None:
-            raise self.exceptions.NoSuchKey({"Error": {"Code": "NoSuchKey"}}, "GetObject")
+            raise NoSuchKey({"Error": {"Code": "NoSuchKey"}}, "GetObject")
         tag = hashlib.md5(body, usedforsecurity=False).hexdigest()
         return {"Body": io.BytesIO(body), "ETag": f'"{tag}"'}
 

@@ -25,7 +25,8 @@ def ahead(
     """Yield (job, result) in the order of the jobs, `threads` of them at work ahead of whoever takes the results.
 
     What waits, or is on its way, is held to a weight of about `most`, by what results weighed so far; one job goes on
-    whatever it weighs. Raises what `work` raises, and begins nothing more then.
+    whatever it weighs. Raises what `work` raises. Who leaves early does not wait for what is under way: it may wait for
+    read units, which end when the client is closed.
     """
     waiting = iter(jobs)
     begun: deque[tuple[Job, Future[Result]]] = deque()
@@ -58,4 +59,4 @@ def ahead(
             begun.popleft()
             yield job, result
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from processor.decode import readings
+from tests.benchmarks.libraries import installed
 from tests.benchmarks.measure import Measured, paired, show, verdict
 from tests.benchmarks.messages import Message, kinds, messages, vector
-from tests.benchmarks.peers import RSSI, Peer, compared, described, installed
+from tests.benchmarks.peers import RSSI, Peer, compared, described
 
 AT = 1_700_000_000_000
 GATEWAY = "C8:25:2D:8E:9C:2C"

@@ -31,9 +31,10 @@ from processor.decode.gateways import (
 )
 from processor.decode.record import heard
 from tests.benchmarks.decode import PEER_TARGET, check
+from tests.benchmarks.libraries import installed
 from tests.benchmarks.measure import paired, show, verdict
 from tests.benchmarks.messages import FLAGS, Message, kinds, messages
-from tests.benchmarks.peers import RSSI, Peer, installed
+from tests.benchmarks.peers import RSSI, Peer
 
 AT = 1_700_000_000_000
 GATEWAY = "C8:25:2D:8E:9C:2C"

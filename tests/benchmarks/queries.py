@@ -14,7 +14,7 @@ from typing import Any
 from processor.ask.choice import Member
 from processor.ask.query import Question, Source, summed
 from processor.reading import KEYS, Reading
-from processor.store.metered import Allowance, Metered
+from processor.store.budget import Budget, Metered
 from processor.store.reader import Reader
 from processor.store.registry import Device
 from processor.store.rollups import Rollups, item_of
@@ -131,7 +131,7 @@ def units_of(interval: int) -> dict[str, float]:
         tables = Tables()
         stored(tables, every)
         for resolution in ("raw", "5m", "hour", "day"):
-            spent = Allowance()
+            spent = Budget()
             client = Metered(tables, spent, measure=True)
             source = Source(Reader(client, "readings"), Rollups(client, "rollups"), threads=4)
             question = Question([Member(Device(device))], START * 1000, (START + DAY) * 1000, resolution)

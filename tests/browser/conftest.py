@@ -119,7 +119,10 @@ class Site:
         records = [self.envelope(*reading) for reading in readings]
         event = self.event(*records, arrived_at=round(time.time() * 1000), first=next(self._sequence) * 100_000)
         assert self.ingest(event, self.CONTEXT) == {"batchItemFailures": []}
-        touched = sorted({(device, slot_of(at)) for device, at, _ in readings})
+        self.changed({(device, slot_of(at)) for device, at, _ in readings})
+
+    def changed(self, touched):
+        """Have what changed, (device, slot), rolled up, as the table's stream does it."""
         changes = [
             {
                 "eventName": "MODIFY",
@@ -129,7 +132,7 @@ class Site:
                     "ApproximateCreationDateTime": time.time(),
                 },
             }
-            for n, (device, slot) in enumerate(touched, 1)
+            for n, (device, slot) in enumerate(sorted(touched), 1)
         ]
         assert self.roll_up({"Records": changes}, self.CONTEXT) == {"batchItemFailures": []}
 
@@ -165,10 +168,11 @@ def url(site):
 @pytest.fixture(scope="session")
 def browser():
     """The system's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="uv run --group browser pytest tests/browser")
+    from playwright import sync_api  # in the group `browser`: uv run --group browser pytest tests/browser
+
     if CHROMIUM is None:
         pytest.fail("no Chromium on the PATH: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
+    with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()

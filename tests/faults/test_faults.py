@@ -17,7 +17,7 @@ from processor.local.system import MAPPING, ROLLUP_MAPPING
 
 SEED = 7
 INJECTIONS = 3
-FEW = {"timeout": 1, "full-item": 1, "ten-mebibytes": 1, "refused": 1, "no-address": 1, "out-of-memory": 1}
+FEW = {"timeout": 1, "ten-mebibytes": 1, "refused": 1, "no-address": 1, "out-of-memory": 1}
 """Faults that take long are injected less often."""
 
 PACE = 0.4

@@ -21,11 +21,10 @@ from processor.ask.spool import DAY_MS, Spool, days_of_range, days_of_slot, pars
 from processor.ask.sql import tables_of
 from processor.ask.store import Store
 from processor.errors import QueryError, StoreError, TransientError
-from processor.local import memory_dynamodb
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
 from processor.settings import Settings
-from processor.store.metered import Allowance, Metered
+from processor.store.budget import Budget, Metered
 from processor.store.parallel import FIRST, ahead
 from processor.store.reader import Reader
 from processor.store.registry import Device
@@ -83,6 +82,21 @@ def test_what_fails_is_raised_and_nothing_more_is_begun():
     assert len(begun) < 20
 
 
+def test_who_leaves_does_not_wait_for_what_is_under_way():
+    held, finished = threading.Event(), []
+
+    def work(job):
+        if job:
+            held.wait(10)
+            finished.append(job)
+
+    found = ahead(range(3), work, threads=3, weigh=lambda _: 1, most=10)
+    next(found)
+    found.close()
+    assert finished == []
+    held.set()
+
+
 # Read units
 
 
@@ -113,31 +127,52 @@ class Service:
 
 @pytest.mark.parametrize("each", [0.5, 8, 128])
 def test_reads_take_no_more_units_than_the_seconds_allow(each):
-    """In all, one second's worth saved up beforehand and one read's debt aside."""
+    """In all, one read's debt aside."""
     clock = Clock()
-    allowance = Allowance(20, clock=clock, sleep=clock.sleep)
-    client = Metered(Service(each), allowance)
+    budget = Budget(20, clock=clock, sleep=clock.sleep)
+    client = Metered(Service(each), budget)
     for _ in range(50):
         client.call("Query", {})
-        assert allowance.units <= 20 * (clock.now + 1) + each
-    assert allowance.units == 50 * each
+        assert budget.units <= 20 * clock.now + each + 1e-6
+    assert budget.units == 50 * each
     assert clock.now <= 50 * each / 20  # and it does not dawdle
 
 
 def test_reads_begun_at_once_are_held_by_what_those_before_them_took():
     clock = Clock()
-    allowance = Allowance(100, clock=clock, sleep=clock.sleep)
+    budget = Budget(100, clock=clock, sleep=clock.sleep)
     for _ in range(12):
-        allowance.take(10)
-    assert clock.now == pytest.approx(0.2)  # two of them waited, with none of them answered
+        budget.take(10)
+    assert clock.now == pytest.approx(1.1)  # eleven of them waited, with none of them answered
 
 
-def test_a_stopped_allowance_lets_nobody_wait():
-    allowance = Allowance(1)
-    allowance.settle(0, 1_000_000)
-    allowance.stop()
-    with pytest.raises(TransientError, match="given up"):
-        allowance.take(1)
+def test_a_closed_budget_lets_nobody_wait():
+    budget = Budget(1)
+    budget.settle(0, 1_000_000)
+    budget.close()
+    with pytest.raises(StoreError, match="was closed"):
+        budget.take(1)
+
+
+def test_a_throttled_read_pauses_all_and_goes_on_and_another_failure_does_not():
+    clock, fails = Clock(), [TransientError("ThrottlingException", "Rate exceeded")] * 5
+
+    class Busy(Service):
+        def call(self, operation, body, *, deadline=None):
+            if fails:
+                raise fails.pop()
+            return super().call(operation, body)
+
+    budget = Budget(clock=clock, sleep=clock.sleep)
+    client = Metered(Busy(2.0), budget)
+    client.call("Query", {})
+    assert (clock.now, budget.units) == (5.0, 2.0)
+    fails.append(TransientError("ResourceNotFoundException", "no table"))
+    with pytest.raises(TransientError, match="no table"):
+        client.call("Query", {})
+    fails.extend([TransientError("ThrottlingException", "Rate exceeded")] * 1000)
+    with pytest.raises(TransientError, match="Rate exceeded"):
+        client.call("Query", {})
 
 
 def test_units_are_computed_from_sizes_where_the_service_does_not_count():
@@ -154,9 +189,9 @@ def test_units_are_computed_from_sizes_where_the_service_does_not_count():
         ("GetItem", {}, 1.5),
         ("BatchGetItem", {"RequestItems": {"t": {"Keys": [1, 2, 3], "ConsistentRead": True}}}, 3.0 + 1.0),
     ):
-        allowance = Allowance()
-        Metered(client, allowance, measure=True).call(operation, body)
-        assert (allowance.units, allowance.reads) == (units, 1)
+        budget = Budget()
+        Metered(client, budget, measure=True).call(operation, body)
+        assert (budget.units, budget.reads) == (units, 1)
     assert (read_units(0), read_units(4096), read_units(4097), read_units(4097, consistent=True)) == (0.5, 0.5, 1, 2)
 
 
@@ -164,10 +199,9 @@ def test_units_are_computed_from_sizes_where_the_service_does_not_count():
 
 
 @pytest.mark.parametrize(("interval", "most"), [(2, 0.02), (10, 0.1)])
-def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(interval, most, monkeypatch):
+def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(interval, most):
     """Six hours of one device, through the queries themselves; tests/benchmarks/queries.py has whole days."""
-    monkeypatch.setattr(memory_dynamodb, "PAGE", 10_000)  # a page of 1 MB holds thousands of items
-    memory, items, single = MemoryDynamoDB(), {}, 0
+    memory, items, single = MemoryDynamoDB(page=10_000), {}, 0  # a page of 1 MB holds thousands of items
     for n in range(6 * 3600 // interval):
         values = {"temperature": 20 + n % 700 / 100, "humidity": n % 99 / 2, "pressure": 98_000 + n % 4000,
                   "acceleration_x": n % 999 / 1000, "acceleration_y": -n % 999 / 1000, "acceleration_z": 1.001,
@@ -179,12 +213,12 @@ def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(in
         )
         put(items, each)
     roll_up(memory, items)
-    allowance = Allowance()
-    client = Metered(memory, allowance, measure=True)
+    budget = Budget()
+    client = Metered(memory, budget, measure=True)
     source = Source(Reader(client, "processor-readings"), Rollups(client, "processor-rollups"), threads=2)
     question = Question([Member(Device(A))], BASE * 1000, (BASE + 6 * 3600) * 1000, "hour")
     assert sum(rollup.readings for rollup in source.summaries(question)) == 6 * 3600 // interval
-    assert allowance.units <= most * read_units(single)
+    assert budget.units <= most * read_units(single)
 
 
 def put(items, each):
@@ -307,7 +341,7 @@ def test_an_interrupted_scan_goes_on_from_its_checkpoint_and_brings_every_item_o
         put(items, reading((BASE + n * 900) * 1000, device=A if n % 3 else B, counter=n))
     memory = MemoryDynamoDB()
     memory.tables["readings"] = items
-    calls = iter(range(60))
+    calls = iter(range(105))  # some segments are at their end by then
 
     def fault(operation, body):
         if next(calls, None) is None:
@@ -395,6 +429,25 @@ def test_an_export_that_fails_anywhere_ends_as_one_that_does_not(memory, tmp_pat
         run(folder)
         assert read_back(folder) == expected
         assert not list(folder.rglob("*.tmp"))
+
+
+def test_what_no_log_knows_of_is_removed(memory, tmp_path):
+    """Killed after the files of a part had their names, and before the log had its line; or within a file."""
+    folder = tmp_path / "out"
+
+    def run():
+        Export(Store(Settings(), memory, threads=2), folder, Choice(everyone=True), end=BASE * 2000, by="query").run()
+
+    run()
+    expected = read_back(folder)
+    lines = (folder / "export.log").read_bytes().splitlines(keepends=True)
+    (folder / "export.log").write_bytes(b"".join(lines[:-1]))
+    last = sorted((folder / "readings").rglob("*.parquet"))[-1]
+    last.with_name("part-00000-1.parquet").write_bytes(last.read_bytes())
+    last.with_name("part-00000-2.parquet.tmp").write_bytes(b"PAR1")
+    run()
+    assert read_back(folder) == expected
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_the_way_of_an_export_is_the_one_that_takes_fewer_units(memory, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("name", ["decode", "path", "writer", "handler"])
+@pytest.mark.parametrize("name", ["decode", "path", "writer", "handler", "queries"])
 def test_a_benchmark_checks_what_it_times_and_prints_its_table(name):
     command = [sys.executable, "-m", "tests.benchmarks", name, "--quick"]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)

@@ -7,6 +7,9 @@ import pickle
 import random
 import subprocess
 import sys
+import tracemalloc
+import zlib
+from base64 import b64encode
 from types import SimpleNamespace
 
 import pytest
@@ -179,8 +182,6 @@ def test_values_are_compressed_where_that_saves_and_only_there(world):
 
 
 def test_zstd_is_used_where_it_is_installed_and_named_where_it_is_not(world, monkeypatch):
-    module = SimpleNamespace(compress=lambda data: b"z" + data[:9], decompress=lambda data: b'"' + b"x" * 5000 + b'"')
-    monkeypatch.setattr(codec, "import_module", lambda name: module)
     cache = world.cache(compression="zstd")
     cache["big"] = "x" * 5000
     (item,) = world.table.items.values()
@@ -193,6 +194,66 @@ def test_zstd_is_used_where_it_is_installed_and_named_where_it_is_not(world, mon
     monkeypatch.setattr(codec, "import_module", missing)
     with pytest.raises(ValueError, match="or the package zstandard"):
         world.cache(compression="zstd")
+
+
+def bombs():
+    """A hundred megabytes of nothing in a few kilobytes, by each compression; and a frame that keeps silent of it."""
+    empty, zstd = bytes(100_000_000), codec._zstd()
+    silent = zstd.ZstdCompressor(write_content_size=False)
+    return {"zlib": [zlib.compress(empty, 9)], "zstd": [zstd.compress(empty), silent.compress(empty)]}
+
+
+def test_a_compressed_bomb_is_a_miss_that_takes_no_more_than_the_bound(world, monkeypatch):
+    """The bound is set low, so that memory counts: what is undone stays below twice of it."""
+    monkeypatch.setattr(codec, "MAX_VALUE", 1_000_000)
+    cache = world.cache()
+    cache["a"] = {"b": 1}
+    (item,) = world.table.items.values()
+    for compression, found in bombs().items():
+        for data in found:
+            item |= {"form": {"S": f"bytes+{compression}"}, "data": {"B": b64encode(data).decode()}}
+            tracemalloc.start()
+            try:
+                assert cache.get("a") is None
+                assert tracemalloc.get_traced_memory()[1] < 3_000_000
+            finally:
+                tracemalloc.stop()
+    assert cache.stats.undecodable == 3
+    for compression in ("zlib", "zstd"):
+        small = world.cache(compression=compression)
+        small["b"] = bytes(1_000_000)
+        assert small["b"] == bytes(1_000_000)
+        with pytest.raises(ValueError, match="at most 1,000,000 bytes, not 1,000,001: keep it in S3"):
+            small["b"] = bytes(1_000_001)
+
+
+def test_a_head_that_names_a_billion_chunks_costs_no_more_than_the_largest_value(world):
+    cache = world.cache()
+    cache["a"] = random.Random(1).randbytes(1_000_001)
+    head = next(item for item in world.table.items.values() if "chunks" in item)
+    head["chunks"] = {"N": "1000000000"}
+    assert cache.get("a") is None
+    assert len(world.table.calls) < 30
+    cache["a"] = b""
+    assert cache["a"] == b""
+
+
+def test_a_value_that_says_it_is_a_pickle_is_never_loaded(world, tmp_path):
+    """Only the caller's own codec may do that, and only for what it wrote by its own name."""
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "loaded"), "w"))
+
+    cache = world.cache()
+    cache["a"] = {"b": 1}
+    (item,) = world.table.items.values()
+    for form in ("pickle", "json", "refusal", "int", "bytes", "pickle+zlib"):
+        item |= {"form": {"S": form}, "data": {"B": b64encode(pickle.dumps(Bomb())).decode()}}
+        cache.get("a")
+    assert not (tmp_path / "loaded").exists()
+    pickle.loads(pickle.dumps(Bomb())).close()
+    assert (tmp_path / "loaded").exists()
 
 
 def test_a_value_beyond_one_item_is_read_back_whole(world):

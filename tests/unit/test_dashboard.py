@@ -6,6 +6,8 @@ import base64
 import http.client
 import io
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -276,6 +278,7 @@ def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums():
     totals.records, totals.batches, totals.duration_ms, totals.write_units = 20, 4, 200.0, 30.0
     totals.ledger.update(received=50, stored=40, duplicates=6, rejected=4)
     totals.reasons.update(timestamp=4)
+    totals.troubles = ["[INFO] found credentials", "[WARNING] slow", *map(str, range(4))]
     clock.now += 2
     health.sample()
     totals.records += 10
@@ -294,6 +297,7 @@ def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums():
     assert (ingest["duration_ms"], ingest["memory_mb"], ingest["limit_mb"]) == (50.0, 60.5, 256)
     assert (rollup["invocations"], rollup["errors"], rollup["duration_ms"]) == (3, 1, 100.0)
     assert found["costs"]["units_per_reading"] == 0.75
+    assert found["troubles"] == ["[WARNING] slow", "0", "1", "2", "3"]
 
 
 def test_costs_are_used_times_price():
@@ -363,7 +367,9 @@ class Page:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             headers = {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{port}"}
-            connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+            connection.request(
+                "GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers
+            )
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         finally:
@@ -376,9 +382,10 @@ class Page:
         connection.request("GET", "/api/events")
         answer = connection.getresponse()
         assert answer.headers["Content-Type"].startswith("text/event-stream")
-        name = ""
+        name, deadline = "", time.monotonic() + 20
         try:
             for line in answer:
+                assert time.monotonic() < deadline, "no such event comes"
                 if line.startswith(b"event: "):
                     name = line[7:].strip().decode()
                 elif line.startswith(b"data: "):
@@ -521,6 +528,14 @@ def test_events_begin_with_everything_and_then_tell_what_changed(page):
     events.close()
 
 
+def test_without_the_extra_the_command_says_what_to_install():
+    """The command line itself needs no web framework."""
+    code = "import sys; sys.modules['starlette'] = None; from processor.cli import main; main(['dashboard'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "Error: the page needs starlette and uvicorn: pip install 'processor[dashboard]'\n"
+
+
 def test_nobody_looks_while_no_page_is_open(page):
     """The table of devices costs read units."""
     looked = []
@@ -533,8 +548,10 @@ def test_nobody_looks_while_no_page_is_open(page):
     assert looked == []
 
 
-def test_the_server_ends_although_a_page_is_open(page):
+def test_the_server_ends_although_a_page_is_open(capfd, page):
+    """The stream of events ends by itself; uvicorn would say that it had to cut it off."""
     events = page.events()
     next(events)
     page.dashboard.__exit__(None, None, None)
-    assert list(events) is not None
+    list(events)
+    assert capfd.readouterr().err == ""

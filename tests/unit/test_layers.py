@@ -22,6 +22,7 @@ LAYERS = {
     "processor.store": 3,
     "processor.cache": 3,
     "processor.telemetry": 3,
+    "processor.objects": 3,
     "processor.rules": 3,
     "processor.times": 1,
     "processor.ask": 4,

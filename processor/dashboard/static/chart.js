@@ -86,7 +86,7 @@ export class Chart {
       h("div", { class: "chart-head" }, h("h2", {}, title), this.latest),
       this.place, this.legend, this.pointed, this.summary, this.details);
     this.columns = [[]];
-    this.at = null;
+    this.time = null; // of the point that keys have reached
     this.resized = new ResizeObserver(() => this.#fit());
     this.resized.observe(this.place);
     this.redraw = () => this.#legend() || this.plot?.redraw(false);
@@ -100,7 +100,6 @@ export class Chart {
     this.range = range;
     this.lines = lines;
     this.banded = !lines && columns.length === 4;
-    if (this.at !== null) this.at = Math.min(this.at, columns[0].length - 1);
     if (this.plot && this.shape === shape) {
       this.plot.batch(() => {
         this.plot.setData(broken(columns), false);
@@ -114,6 +113,16 @@ export class Chart {
     }
     this.#words();
     this.#table();
+    this.#aim();
+  }
+
+  /** Put the cursor on the point that keys have reached, wherever it is now. */
+  #aim() {
+    if (this.time === null) return;
+    const place = this.plot.data[0].indexOf(this.time);
+    const there = place >= 0 && this.time >= this.range[0] && this.time <= this.range[1];
+    this.plot.setCursor(there ? { left: this.plot.valToPos(this.time, "x"), top: 10 } : { left: -10, top: -10 });
+    this.#point(there ? place : null);
   }
 
   close() {
@@ -245,10 +254,11 @@ export class Chart {
     const [from, to] = this.range ?? [0, 1];
     const width = to - from;
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    const middle = this.at !== null && t[this.at] >= from && t[this.at] <= to ? t[this.at] : (from + to) / 2;
+    const at = this.time === null ? -1 : t.indexOf(this.time);
+    const middle = at >= 0 && t[at] >= from && t[at] <= to ? t[at] : (from + to) / 2;
     let done = true;
     if (event.key in steps && event.shiftKey) this.zoom?.(from + (steps[event.key] * width) / 2, to + (steps[event.key] * width) / 2);
-    else if (event.key in steps) this.#go((this.at ?? t.length - (steps[event.key] > 0 ? 1 : 0)) + steps[event.key]);
+    else if (event.key in steps) this.#go((at >= 0 ? at : t.length - (steps[event.key] > 0 ? 1 : 0)) + steps[event.key]);
     else if (event.key === "Home") this.#go(0);
     else if (event.key === "End") this.#go(t.length - 1);
     else if (event.key === "+" || event.key === "=") this.zoom?.(middle - width / 4, middle + width / 4);
@@ -262,11 +272,10 @@ export class Chart {
   #go(at) {
     const [t] = this.columns;
     if (!t.length) return;
-    this.at = Math.max(0, Math.min(t.length - 1, at));
-    const place = this.plot.data[0].indexOf(t[this.at]);
-    this.plot.setCursor({ left: this.plot.valToPos(t[this.at], "x"), top: 10 });
-    this.#point(place);
-    announce(`${clock(t[this.at])}: ${this.#valueAt(this.columns, this.at)}`, { now: true });
+    const place = Math.max(0, Math.min(t.length - 1, at));
+    this.time = t[place];
+    this.#aim();
+    announce(`${clock(this.time)}: ${this.#valueAt(this.columns, place)}`, { now: true });
   }
 }
 

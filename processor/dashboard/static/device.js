@@ -110,9 +110,11 @@ export function device(address) {
     if (!quiet) range.keep();
     spans.forEach((button, at) => button.setAttribute("aria-pressed", String(range.followed && SPANS[at][1] === range.span)));
     const points = range.detail === "raw" ? 100_000 : Math.max(500, Math.min(4000, Math.round(place.clientWidth * 2)));
+    const reading = quiet ? null : setTimeout(() => say(status, "Reading …"), 400);
     const query = new URLSearchParams({ from, to, resolution: range.detail, points });
     try {
       const found = await ask(`/api/devices/${encodeURIComponent(address)}/series?${query}`, { signal: mine.signal });
+      clearTimeout(reading);
       if (closed) return;
       draw(found, [from / 1000, to / 1000]);
       const text = `${period(from, to)}, ${SAID[found.resolution]}`;
@@ -121,6 +123,8 @@ export function device(address) {
     } catch (error) {
       if (error.name === "AbortError" || closed) return;
       say(status, error.message);
+    } finally {
+      clearTimeout(reading);
     }
   }
 

@@ -42,6 +42,16 @@ function compare(by, down) {
   };
 }
 
+/** The rows that can be seen: only theirs is said every second how long ago it was. */
+const seen = new Set();
+const watching = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) seen.add(target.row);
+    else seen.delete(target.row);
+    if (isIntersecting) target.row.tick();
+  }
+});
+
 /** One row of the table, which is changed in place. */
 class Row {
   constructor(row) {
@@ -50,7 +60,14 @@ class Row {
     this.chips = h("span", { class: "narrow" }); // where the column of alarms has no room
     this.cells = COLUMNS.slice(1).map(([, kind]) => h("td", { class: kind }));
     this.element = h("tr", {}, h("th", { scope: "row", class: "device" }, this.link, this.about, this.chips), this.cells);
+    this.element.row = this;
+    watching.observe(this.element);
     this.set(row);
+  }
+
+  close() {
+    watching.unobserve(this.element);
+    seen.delete(this);
   }
 
   set(row) {
@@ -163,16 +180,21 @@ export function fleet() {
     told = alarmed;
   }
 
+  function forget(device) {
+    rows.get(device)?.close();
+    rows.delete(device);
+  }
+
   function changed({ detail }) {
     if (detail.devices === null) {
       for (const [device, row] of rows) {
         if (live.fleet.has(device)) row.set(live.fleet.get(device));
-        else rows.delete(device);
+        else forget(device);
       }
       arrange();
       return;
     }
-    for (const device of detail.gone) rows.delete(device);
+    detail.gone.forEach(forget);
     let moved = detail.gone.length > 0;
     for (const device of detail.devices) {
       const row = rows.get(device);
@@ -185,7 +207,7 @@ export function fleet() {
   }
 
   live.addEventListener("fleet", changed);
-  const ticking = setInterval(() => document.hidden || rows.forEach((row) => row.tick()), 1000);
+  const ticking = setInterval(() => document.hidden || seen.forEach((row) => row.tick()), 1000);
   arrange();
   return {
     title: "Fleet",
@@ -193,6 +215,7 @@ export function fleet() {
     close() {
       live.removeEventListener("fleet", changed);
       clearInterval(ticking);
+      rows.forEach((row) => row.close());
     },
   };
 }

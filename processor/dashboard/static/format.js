@@ -95,5 +95,6 @@ export function dollars(amount) {
 /** A price of one of something, of a million where one costs next to nothing. */
 export function price(each) {
   const million = each < 0.001;
-  return `$${Number((million ? each * 1e6 : each).toPrecision(4))}${million ? " a million" : ""}`;
+  const amount = (million ? each * 1e6 : each).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 3 });
+  return `$${amount}${million ? " a million" : ""}`;
 }

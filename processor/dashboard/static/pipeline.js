@@ -22,8 +22,8 @@ export function pipeline() {
   const rate = (each) => `${number(each, 1)}/s`;
   const charts = {
     rates: new Chart({ title: "Records and readings a second", lines: ["Records", "Stored", "Duplicates", "Rejected"], zero: true, text: rate }),
-    age: new Chart({ title: "Iterator age", lines: ["Iterator age"], zero: true, text: asLasting }),
-    duration: new Chart({ title: "Duration of a batch", lines: ["Duration"], zero: true, text: asLasting }),
+    age: new Chart({ title: "Iterator age (ms)", lines: ["Iterator age"], zero: true, text: asLasting }),
+    duration: new Chart({ title: "Duration of a batch (ms)", lines: ["Duration"], zero: true, text: asLasting }),
     units: new Chart({ title: "Write units a second", lines: ["Write units"], zero: true, text: rate }),
   };
   const source = h("p", { class: "muted" });

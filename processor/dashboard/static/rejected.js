@@ -4,15 +4,19 @@ import { announce, h, say } from "./dom.js";
 import { moment, number } from "./format.js";
 import { ask, live } from "./live.js";
 
+// what redrive.Counts calls it, what was done, what would be
 const OUTCOMES = [
-  ["stored", "stored"], ["duplicates", "stored before"], ["ready", "would be stored"], ["failed_again", "rejected again"],
-  ["ignored", "ignored by today's rules"], ["left", "left for later: a service could not be reached"],
+  ["stored", "stored", "would be stored"], ["ready", "", "would be stored"],
+  ["duplicates", "stored before", "stored before"], ["failed_again", "rejected again", "would be rejected again"],
+  ["ignored", "ignored by today's rules", "would be ignored by today's rules"],
+  ["left", "left for later: a service could not be reached", "cannot be told: a service could not be reached"],
 ];
 const many = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 /** What a redrive came to, or would, in words. */
 function outcome(counts) {
-  const parts = OUTCOMES.filter(([name]) => counts[name]).map(([name, text]) => `${number(counts[name])} ${text}`);
+  const parts = OUTCOMES.filter(([name]) => counts[name])
+    .map(([name, done, would]) => `${number(counts[name])} ${counts.dry_run ? would : done}`);
   const reasons = Object.entries(counts.reasons).map(([word, count]) => `${word} ${number(count)}`).join(", ");
   const changed = counts.changed ? ` ${many(counts.changed, "object")} changed meanwhile and stayed as they are.` : "";
   if (!counts.redriven) return `There is nothing to redrive any more.${changed}`;

@@ -39,10 +39,11 @@ def _times(at: int) -> tuple[Field, ...]:
     )
 
 
-def _table(name: str, length: int, magic: bytes, *fields: Field) -> Format:
+def _table(name: str, length: int, magic: bytes, *fields: Field, unmeasured: tuple[str, ...] = ()) -> Format:
     return Format(
         name=name, source=_SOURCE, endian="little", length=length, magic=magic, fields=fields,
-        counter="measurement_count",
+        mask=b"\xff" * (len(magic) - 1) + bytes([INTEGRATIONS]), counter="measurement_count",
+        unmeasured=unmeasured, passing="measurement_age",
     )  # fmt: skip
 
 
@@ -70,11 +71,11 @@ RADON = _table(
     "aranet.radon", 24, b"\x03\x20",
     Field("radon", at=8, type="u16", invalid_from=0x1F00),  # from there on they are errors
     _temperature(10), _pressure(12), _humidity(14), Field("battery", at=17, type="u8"), *_times(19),
+    unmeasured=("temperature", "humidity"),  # an AranetRn1 has neither
 )  # fmt: skip
 
 FORMATS = (ARANET4, ARANET2, RADIATION, RADON)
 _aranet4 = ARANET4.compile()
-_new = tuple.__new__
 _OTHERS = {table.magic[0]: table.compile() for table in (ARANET2, RADIATION, RADON)}
 
 
@@ -84,16 +85,8 @@ def decode(
     """Decode Aranet's manufacturer data, after the company identifier. None for one that says no measurement."""
     size = len(data)
     if size == ARANET4.length:
-        if not data[0] & INTEGRATIONS:
-            return None
-        name, values, counter, _, _ = _aranet4(data, address)
-        return _new(Decoded, (name, values, counter, None, data[:19] + data[21:]))  # without the age
+        return _aranet4(data, None) if data[0] & INTEGRATIONS else None
     if size != ARANET2.length or not data[1] & INTEGRATIONS:
         return None
     read = _OTHERS.get(data[0])
-    if read is None:
-        return None
-    name, values, counter, _, _ = read(data, address)
-    if data[0] == RADON.magic[0] and values.get("temperature") == values.get("humidity") == 0:  # an AranetRn1 has none
-        del values["temperature"], values["humidity"]
-    return _new(Decoded, (name, values, counter, None, data[:21] + data[23:]))
+    return None if read is None else read(data, None)

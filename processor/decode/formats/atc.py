@@ -14,9 +14,9 @@ sender goes into the nonce, with the AD structure's own first bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 from processor.decode.encryption import MIC, decrypt, encrypt
+from processor.decode.field import sent, sent_reversed
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import Value
@@ -51,7 +51,7 @@ ATC1441 = Format(
         Field("battery_voltage", at=10, type="u16", scale="0.001"),
         Field("packet_id", at=12, type="u8"),
     ),
-    counter="packet_id",
+    counter="packet_id", sender=True,
 )  # fmt: skip
 
 _PVVX_FIELDS = (
@@ -64,11 +64,11 @@ _PVVX_FIELDS = (
 )
 PVVX = Format(
     name="pvvx", source=_SOURCE, endian="little", length=15, magic=b"",
-    fields=(*_PVVX_FIELDS, *_flags(14)), counter="packet_id",
+    fields=(*_PVVX_FIELDS, *_flags(14)), counter="packet_id", sender=True,
 )  # fmt: skip
 PVVX_SHORT = Format(
     name="pvvx.short", source="github.com/pvvx/ATC_MiThermometer, src/custom_beacon.c (devices without a trigger)",
-    endian="little", length=14, magic=b"", fields=_PVVX_FIELDS, counter="packet_id",
+    endian="little", length=14, magic=b"", fields=_PVVX_FIELDS, counter="packet_id", sender=True,
 )  # fmt: skip
 
 PVVX_ENCRYPTED = EncryptedFormat(
@@ -92,25 +92,16 @@ ATC1441_ENCRYPTED = EncryptedFormat(
     counter="packet_id",
 )  # fmt: skip
 
-FORMATS = (ATC1441, PVVX, PVVX_SHORT, PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
+PLAIN = (ATC1441, PVVX, PVVX_SHORT)
+FORMATS = (*PLAIN, PVVX_ENCRYPTED, ATC1441_ENCRYPTED)
 
 Read = Callable[[bytes, str | None], Decoded]
 
 
-@lru_cache(maxsize=4096)
-def _mac(address: str) -> bytes:
-    return bytes.fromhex(address.replace(":", ""))
-
-
-@lru_cache(maxsize=4096)
-def _mac_reversed(address: str) -> bytes:
-    return _mac(address)[::-1]
-
-
 _PLAIN: dict[int, tuple[Read, Callable[[str], bytes]]] = {
-    ATC1441.length: (ATC1441.compile(), _mac),
-    PVVX.length: (PVVX.compile(), _mac_reversed),
-    PVVX_SHORT.length: (PVVX_SHORT.compile(), _mac_reversed),
+    ATC1441.length: (ATC1441.compile(), sent),
+    PVVX.length: (PVVX.compile(), sent_reversed),
+    PVVX_SHORT.length: (PVVX_SHORT.compile(), sent_reversed),
 }
 """By length: the decoder, and how the address is sent."""
 _ENCRYPTED: dict[int, tuple[Format, Read]] = {
@@ -167,4 +158,4 @@ def encode(table: Format, values: Mapping[str, Value], *, address: str, key: byt
 
 def _nonce(address: str, size: int, counter: bytes) -> bytes:
     """Return the address, least significant byte first, and the AD structure up to its counter."""
-    return _mac_reversed(address) + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter
+    return sent_reversed(address) + bytes([size + 3, 0x16]) + UUID.to_bytes(2, "little") + counter

@@ -10,7 +10,9 @@ remembered as `model`. A P01B has no hygrometer and sends 0 or FFFF. Nothing cou
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
@@ -32,28 +34,40 @@ IBS = Format(
 )  # fmt: skip
 
 FORMATS = (IBS,)
-_read = IBS.compile()
+_unpack = struct.Struct("<BBHBHB").unpack_from
+
+
+def check(data: bytes, at: int) -> None:
+    """See that the CRC is right and no percentage above 100. Raises DecodeError."""
+    a, b, humidity, e, found, battery = _unpack(data, at)
+    if found != _A[a] ^ _B[b] ^ _C[humidity & 255] ^ _D[humidity >> 8] ^ _E[e]:
+        payload = data[at : at + LENGTH]
+        expected = crc(payload[:_CHECKED])
+        raise DecodeError(
+            "crc", f"the CRC is {payload[_CRC].hex()}, expected {expected.hex()}: the packet was altered",
+            where=IBS.name, offset=_CHECKED, payload=payload,
+        )  # fmt: skip
+    if battery > 100 or 10_000 < humidity < 0xFFFF:
+        payload = data[at : at + LENGTH]
+        raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=payload)
+
+
+_TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=("humidity",))}
+_READERS = {name: table.compile() for name, table in _TABLES.items()}
+
+
+def tables(model: str) -> dict[int, Format]:
+    """Return what a sensor of this local name sends, by the length of its manufacturer data."""
+    table = _TABLES.get(model)
+    return {} if table is None else {LENGTH: table}
 
 
 def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode all of Inkbird's manufacturer data, company identifier included. None for another sensor's."""
-    if len(data) != LENGTH or model not in ("sps", "tps"):
-        return None
-    expected = crc(data[:_CHECKED])
-    if data[_CRC] != expected:
-        raise DecodeError(
-            "crc", f"the CRC is {data[_CRC].hex()}, expected {expected.hex()}: the packet was altered",
-            where=IBS.name, offset=_CHECKED, payload=data,
-        )  # fmt: skip
-    decoded = _read(data, address)
-    values = decoded.values
-    if model == "tps" and values.get("humidity") == 0:
-        del values["humidity"]
-    if data[7] > 100 or ("humidity" in values and float(values["humidity"]) > 100):
-        raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=data)
-    return decoded
+    read = _READERS.get(model or "")
+    return None if read is None or len(data) != LENGTH else read(data, address)
 
 
 def encode(values: Mapping[str, Value]) -> bytes:
@@ -64,18 +78,17 @@ def encode(values: Mapping[str, Value]) -> bytes:
 
 
 def crc(data: bytes) -> bytes:
-    """Return the Modbus CRC-16 (polynomial 0xA001, start 0xFFFF), least significant byte first."""
-    value = 0xFFFF
-    for byte in data:
-        value = value >> 8 ^ _BYTES[(value ^ byte) & 0xFF]
-    return value.to_bytes(2, "little")
+    """Return the Modbus CRC-16 (polynomial 0xA001, start 0xFFFF) of five bytes, least significant byte first."""
+    a, b, c, d, e = data
+    return (_A[a] ^ _B[b] ^ _C[c] ^ _D[d] ^ _E[e]).to_bytes(2, "little")
 
 
-def _shifted(value: int) -> int:
-    for _ in range(8):
+def _shifted(value: int, bits: int) -> int:
+    for _ in range(bits):
         value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
     return value
 
 
-_BYTES = tuple(map(_shifted, range(256)))
-"""What a byte does to the CRC."""
+_E, _D, _C, _B = (tuple(_shifted(byte, 8 * (1 + after)) for byte in range(256)) for after in range(4))
+_A = tuple(_shifted(0xFFFF, 8 * _CHECKED) ^ _shifted(byte, 8 * _CHECKED) for byte in range(256))
+"""What each of the five bytes does to the CRC, the first one's with the start: a CRC is linear."""

@@ -15,6 +15,7 @@ seconds since something last moved, whose 17 bits are scattered, and the counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from processor.decode.advertisement import SERVICE_DATA_16
 from processor.decode.fields import Decoded, Field, Format
@@ -44,15 +45,22 @@ def _climate(at: int) -> tuple[Field, Field]:
     )
 
 
+def _models(*names: str) -> frozenset[str]:
+    return frozenset(f"switchbot.{name}" for name in names)
+
+
 _ADDRESS = Field("address", at=0, type="mac")
+_UNMEASURED = ("temperature", "humidity")
+_TYPE = b"\x5f"
+"""The bits of a device type that count: the highest is for pairing, and either case of its letter is the product."""
 _BATTERY = Field("battery", at=2, type="u8", bits=(0, 7))
 
 METER = Format(
-    name="switchbot.meter", source=_API + "meter.md", endian="big", length=6, magic=b"T",
-    fields=(_BATTERY, *_climate(3)),
+    name="switchbot.meter", source=_API + "meter.md", endian="big", length=6, magic=b"T", mask=_TYPE,
+    fields=(_BATTERY, *_climate(3)), unmeasured=_UNMEASURED,
 )  # fmt: skip
 MOTION = Format(
-    name="switchbot.motion", source=_API + "motionsensor.md", endian="big", length=6, magic=b"s",
+    name="switchbot.motion", source=_API + "motionsensor.md", endian="big", length=6, magic=b"s", mask=_TYPE,
     fields=(
         Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
         _BATTERY,
@@ -60,7 +68,7 @@ MOTION = Format(
     ),
 )  # fmt: skip
 CONTACT = Format(
-    name="switchbot.contact", source=_API + "contactsensor.md", endian="big", length=9, magic=b"d",
+    name="switchbot.contact", source=_API + "contactsensor.md", endian="big", length=9, magic=b"d", mask=_TYPE,
     fields=(
         Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
         _BATTERY,
@@ -76,15 +84,18 @@ BATTERY = Format(
 
 CLIMATE = Format(
     name="switchbot.climate", source=_LIBRARY + "meter.py", endian="big", length=11, magic=b"",
-    fields=(_ADDRESS, *_climate(8)),
+    fields=(_ADDRESS, *_climate(8)), unmeasured=_UNMEASURED,
+    models=_models("meter", "meter_plus", "outdoor_meter", "meter_pro"),
 )  # fmt: skip
 CLIMATE_CO2 = Format(
     name="switchbot.climate_co2", source=_LIBRARY + "meter.py", endian="big", length=15, magic=b"",
     fields=(_ADDRESS, *_climate(8), Field("co2", at=13, type="u16", invalid_from=10_000)),
+    unmeasured=_UNMEASURED, models=_models("meter_pro_co2"),
 )  # fmt: skip
 HUB2 = Format(
     name="switchbot.hub2", source=_LIBRARY + "hub2.py", endian="big", length=16, magic=b"",
     fields=(_ADDRESS, Field("light_level", at=12, type="u8", bits=(0, 5)), *_climate(13)),
+    unmeasured=_UNMEASURED, models=_models("hub2"),
 )  # fmt: skip
 MOTION_PASSIVE = Format(
     name="switchbot.motion.passive", source=_LIBRARY + "motion.py", endian="big", length=8, magic=b"",
@@ -93,6 +104,7 @@ MOTION_PASSIVE = Format(
         Field("motion", at=7, type="u8", bits=(6, 1), lookup=_BIT),
         Field("light", at=7, type="u8", bits=(5, 1), lookup=_BIT),
     ),
+    models=_models("motion"),
 )  # fmt: skip
 CONTACT_PASSIVE = Format(
     name="switchbot.contact.passive", source=_LIBRARY + "contact.py", endian="big", length=13, magic=b"",
@@ -104,6 +116,7 @@ CONTACT_PASSIVE = Format(
         Field("left_open", at=7, type="u8", bits=(4, 2), lookup=_LEFT_OPEN),
         Field("button_count", at=12, type="u8", bits=(0, 4)),
     ),
+    models=_models("contact"),
 )  # fmt: skip
 LEAK = Format(
     name="switchbot.leak", source=_LIBRARY + "leak.py", endian="big", length=9, magic=b"",
@@ -114,31 +127,23 @@ LEAK = Format(
         Field("moisture_detected", at=8, type="u8", bits=(0, 1), lookup=_BIT),
         Field("tamper", at=8, type="u8", bits=(1, 1), lookup=_BIT),
     ),
+    models=_models("leak"),
 )  # fmt: skip
 
-FORMATS = (
-    METER, MOTION, CONTACT, BATTERY, CLIMATE, CLIMATE_CO2, HUB2, MOTION_PASSIVE, CONTACT_PASSIVE, LEAK
-)  # fmt: skip
+SERVICE = (METER, replace(METER, magic=b"I"), MOTION, CONTACT)  # an "I" is a Meter Plus
+MANUFACTURER = (CLIMATE, CLIMATE_CO2, HUB2, MOTION_PASSIVE, CONTACT_PASSIVE, LEAK)
+FORMATS = (METER, MOTION, CONTACT, BATTERY, *MANUFACTURER)
 
 Read = Callable[[bytes, str | None], Decoded]
 _BARE = 6
 """The length of manufacturer data that only hold the address, as older firmware sends them."""
 _read = {table.name: table.compile() for table in FORMATS}
 _SERVICE: dict[str, tuple[int, Read]] = {
-    model: (table.length, _read[table.name])
-    for model, table in (
-        ("switchbot.meter", METER), ("switchbot.meter_plus", METER), ("switchbot.motion", MOTION),
-        ("switchbot.contact", CONTACT),
-    )
-}  # fmt: skip
+    _MODELS[table.magic[0]]: (table.length, _read[table.name]) for table in SERVICE
+}
 _MANUFACTURER: dict[str, tuple[int, Read]] = {
-    model: (table.length, _read[table.name])
-    for model, table in (
-        ("switchbot.meter", CLIMATE), ("switchbot.meter_plus", CLIMATE), ("switchbot.outdoor_meter", CLIMATE),
-        ("switchbot.meter_pro", CLIMATE), ("switchbot.meter_pro_co2", CLIMATE_CO2), ("switchbot.hub2", HUB2),
-        ("switchbot.motion", MOTION_PASSIVE), ("switchbot.contact", CONTACT_PASSIVE), ("switchbot.leak", LEAK),
-    )
-}  # fmt: skip
+    model: (table.length, _read[table.name]) for table in MANUFACTURER for model in table.models
+}
 _battery = _read[BATTERY.name]
 
 
@@ -160,7 +165,7 @@ def decode(
     size, read = _SERVICE.get(found, (BATTERY.length, _battery))
     if len(data) < size:
         size, read = BATTERY.length, _battery
-    return _measured(read(data[:size], address))
+    return read(data[:size], address)
 
 
 def decode_manufacturer(
@@ -178,15 +183,7 @@ def decode_manufacturer(
         return None
     if service and len(service) >= _SERVICE.get(model or "", (256, None))[0]:
         return None
-    return _measured(read(data[:size], address))
-
-
-def _measured(decoded: Decoded) -> Decoded:
-    """Take out a temperature and a humidity that are both zero."""
-    values = decoded.values
-    if values.get("temperature") == 0 and values["humidity"] == 0:
-        del values["temperature"], values["humidity"]
-    return decoded
+    return read(data[:size], address)
 
 
 def _service_data(whole: bytes) -> bytes:

@@ -17,6 +17,7 @@ from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
 
 NAMES = (b"TP3", b"TP9")
+_CLIMATE_NAMES = ("TP35", "TP39")
 _SOURCE = "github.com/Bluetooth-Devices/thermopro-ble 1.1"
 
 CLIMATE = Format(
@@ -43,13 +44,18 @@ _CLIMATE_LENGTHS, _PROBE_LENGTHS = (6, 7), (7, 13)
 PROBES = 4
 
 
+def tables(model: str) -> dict[int, Format]:
+    """Return what a sensor of this local name sends, by the length of its manufacturer data; a probe's depends."""
+    return dict.fromkeys(_CLIMATE_LENGTHS, CLIMATE) if model.startswith(_CLIMATE_NAMES) else {}
+
+
 def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode all of ThermoPro's manufacturer data, company identifier included. None for a model not known here."""
     name = model or ""
     size = len(data)
-    if name.startswith(("TP35", "TP39")):
+    if name.startswith(_CLIMATE_NAMES):
         if data[:1] != CLIMATE.magic:
             return None
         if size not in _CLIMATE_LENGTHS:

@@ -17,9 +17,6 @@ from processor.local.sensors import Sensor
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 
-FULL_ITEM = 4_400
-"""So many readings of one slot come to 400 KB."""
-
 
 def post(heard: Iterable[Advertisement], at: int, imsi: str = "295059999999999") -> bytes:
     """Return the record of a gateway that tells its own times, as Funnel has it at `at` (ms since 1970)."""
@@ -223,12 +220,3 @@ def empty_key(source: Source) -> Iterator[Sent]:
     for address in ("", None):
         entry = {"address": address, "rssi": -60, "timestamp": source.now, "data": data}
         yield Sent(seal([entry], at=source.now, imsi="295059999999999"))
-
-
-def full_item(source: Source) -> Iterator[Sent]:
-    """Put more readings of one slot than an item of 400 KB holds: those that find room are stored, no other is lost."""
-    sensor = source.sensor()
-    start = (source.now - 2 * MINUTE) // 15_000 * 15_000
-    heard = source.measure(sensor, [start + n * 15_000 // FULL_ITEM for n in range(FULL_ITEM)], sequence=0)
-    for at in range(0, len(heard), 1100):
-        yield source.record(heard[at : at + 1100])

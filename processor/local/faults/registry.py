@@ -24,7 +24,7 @@ WHOLE = "an answer that names no record of the batch fails all of it"
 QUARANTINE = "what can never be stored is quarantined whole and counts as handled"
 ROLLUP = "a roll-up is computed anew from what is stored, and written unless a later one is there"
 
-KILLS = 0.15
+KILLS = 0.3
 """Kills come this much more often than other faults: a run of ten minutes has to survive hundreds."""
 
 FAULTS = (
@@ -145,7 +145,7 @@ FAULTS = (
     Fault("empty-key", 8, "readings without an address, which no key can be made of", QUARANTINE,
           partial(Input, input.empty_key)),
     Fault("full-item", 8, "more readings of one slot than 400 KB hold",
-          "what finds no room is quarantined, the rest is stored", partial(Input, input.full_item, every=20)),
+          "what finds no room is quarantined, the rest is stored", scene=scenes.full_item),
     Fault("ten-mebibytes", 8, "a record of 10 MiB, which no batch holds; then invoked directly",
           "the mapping gives it up to the failure destination", partial(service.TooLarge, every=10)),
 

@@ -252,10 +252,8 @@ class Run(Seams):
     def replace_workers(self, environment: Mapping[str, str] | None = None) -> None:
         """Give new workers these variables besides, or none any more, and kill the present ones."""
         for function in (self.system.function, self.system.rollup):
-            variables = self.system.variables | dict(environment or {})
-            function.config = replace(
-                function.config, environment=function.config.environment | variables
-            )
+            variables = {**function.config.environment, **self.system.variables, **(environment or {})}
+            function.config = replace(function.config, environment=variables)
             for pid in function.pids:
                 self.kill(pid)
 

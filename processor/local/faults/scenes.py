@@ -14,10 +14,13 @@ from processor.local.mapping import MappingSettings
 
 HOUR = 3600.0
 RETRIES = 5
+SLOT_READINGS, SLOT_PART = 4_200, 200
+"""More readings of one slot than an item holds, and so many of them a record."""
+
 POLL_SECONDS = 1.0
 """How long a record may wait in the stream until the mapping reads it."""
 
-__all__ = ["Scene", "crashing_record", "expired_visible", "reshards", "retention"]
+__all__ = ["Scene", "crashing_record", "expired_visible", "full_item", "reshards", "retention"]
 
 
 def crashing_record(seed: int) -> Scene:
@@ -133,6 +136,23 @@ def _reshard(world: World) -> int:
         place = world.random.randrange(len(there) - 1)
         return merge(world.kinesis, there[place : place + 2])
     return split(world.kinesis, there)
+
+
+def full_item(seed: int) -> Scene:
+    """Put more readings of one slot than an item of 400 KB holds: those that find room are stored, no other is lost."""
+    settings = MappingSettings(batch_size=3, batching_window_seconds=0.5, report_batch_item_failures=True)
+    world = World(seed, settings)
+    sensor = world.sensor()
+    start = world.now // 15 * 15 - 60
+    for part in range(SLOT_READINGS // SLOT_PART):
+        first = part * SLOT_PART
+        world.send([world.measure(sensor, start + n * 15 / SLOT_READINGS) for n in range(first, first + SLOT_PART)])
+        world.until(world.now + 0.2)
+    world.until(world.now + 30)
+    scene = world.judge(0)
+    scene.injected = world.spared
+    scene.figures = f"{SLOT_READINGS - world.spared:,} readings fill the item, {world.spared:,} are in quarantine"
+    return scene
 
 
 def expired_visible(seed: int) -> Scene:

@@ -237,6 +237,9 @@ def older_version(function: Path) -> tempfile.TemporaryDirectory[str]:
 class TooLarge(Injector):
     """A record of 10 MiB: no invocation of the mapping holds it, it is given up whole, and then invoked directly."""
 
+    def __init__(self, *, every: float = 1.0) -> None:
+        self.every = every
+
     def records(self) -> Iterable[Sent]:
         """Put one where it is due."""
         if not self.due():

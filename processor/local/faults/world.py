@@ -19,7 +19,7 @@ import orjson
 
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
-from processor.local.check import Expected, Verdict, compare
+from processor.local.check import Cell, Expected, Verdict, compare
 from processor.local.faults.input import post
 from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
 from processor.local.memory_dynamodb import Item, MemoryDynamoDB
@@ -117,6 +117,8 @@ class World:
         self.records: list[dict[str, Any]] = []
         self.truth: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.spared = 0
+        """Readings that are in quarantine because their item had no room, once it was judged."""
         self.settled: dict[str, float] = {}
         """When each record's shard could go on behind it, by sequence number."""
         self._around = around
@@ -206,15 +208,17 @@ class World:
     def judge(self, injected: int, figures: str = "", *, crashing: Iterable[bytes] = ()) -> Scene:
         """Judge what came of it. crashing: records that stay in the failure destination."""
         verdict = self._verdict()
+        given_up = set(self._expected([record for record in self.records if record["Data"] in set(crashing)]).cells)
+        full = self._full(verdict)
+        self.spared = len(full.intersection(verdict.lost))
+        kept = given_up | full
         scene = Scene(injected, problems=list(self.problems), figures=figures)
-        given_up = self._expected([record for record in self.records if record["Data"] in set(crashing)]).cells
-        scene.lost += [str(cell) for cell in verdict.lost if cell not in given_up]
+        scene.lost += [str(cell) for cell in verdict.lost if cell not in kept]
         scene.lost += [f"{place} is rejected, and not in quarantine" for place in verdict.not_quarantined]
         scene.doubled += [f"{cell} was never sent" for cell in verdict.foreign]
         scene.problems += [f"{cell} is not as it was sent" for cell in verdict.changed]
-        scene.problems += [f"{place} is in quarantine" for place in verdict.wrongly_quarantined]
         for device, measured in self.truth.items():
-            there = len(verdict.readings.get(device, ())) + sum(cell[0] == device for cell in given_up)
+            there = len(verdict.readings.get(device, ())) + sum(cell[0] == device for cell in kept.intersection(verdict.lost))
             if there != measured:
                 (scene.lost if there < measured else scene.doubled).append(f"{device}: {measured}, {there} readings")
         settings = Settings(retention_days=self.limits.retention_seconds // 86_400)
@@ -226,6 +230,15 @@ class World:
     def _verdict(self) -> Verdict:
         items = list(self.dynamodb.tables["readings"].values())
         return compare(self.sent, self.records, items, self._quarantine.entries(), self.limits)
+
+    def _full(self, verdict: Verdict) -> set[Cell]:
+        """Return the cells of the records in quarantine that can be decoded: their item had no room."""
+        places = {place[:2] for place in verdict.wrongly_quarantined}
+        reasons = {each["reason"] for entry in self._quarantine.entries() for each in entry["rejected"]}
+        if places and reasons != {"invalid_write"}:
+            self.problems.append(f"what is fit to be stored is in quarantine for {reasons}")
+        some = [record for record in self.records if (record["ShardId"], record["SequenceNumber"]) in places]
+        return set(self._expected(some).cells)
 
     def _expected(self, records: Iterable[dict[str, Any]]) -> Expected:
         return Expected.of(records, self.limits)
@@ -267,12 +280,11 @@ class World:
     def _kept(self, record: dict[str, Any]) -> bool:
         expected = self._expected([record])
         table = self.dynamodb.tables["readings"]
-        if all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells):
-            entries = self._quarantine.entries() if expected.rejected else ()
-            if not expected.rejected or any(
-                entry["sequence_number"] == record["SequenceNumber"] for entry in entries
-            ):
-                return True
+        stored = all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells)
+        if stored and not expected.rejected:
+            return True
+        if any(entry["sequence_number"] == record["SequenceNumber"] for entry in self._quarantine.entries()):
+            return True
         mark = b64encode(record["Data"]).decode()
         return any(mark in failure["payload"] for failure in self.failures)
 

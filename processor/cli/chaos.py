@@ -1,0 +1,110 @@
+"""`processor run --chaos`: the main job under faults, and what came of it by an independent count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import click
+
+from processor.cli.progress import Progress
+from processor.errors import SettingsError
+from processor.local.faults.fault import Fault
+from processor.local.faults.oracle import Judgement, judge
+from processor.local.faults.registry import named
+from processor.local.faults.run import Run, started
+from processor.local.faults.world import Scene
+from processor.local.fleet import Fleet
+from processor.local.system import MAPPING, System
+
+DRAIN_SECONDS = 240.0
+TIMEOUT_SECONDS = 15.0
+"""The functions' timeout: a frozen worker holds its batch for so long."""
+
+LANES = 10
+"""The mapping's parallelisation factor under faults: the most that Lambda has."""
+
+WORKERS = 3
+
+Send = Callable[[System, Progress], None]
+
+
+class Chaos(click.ParamType[list[Fault]]):
+    """Names of faults, comma-separated, or `all`."""
+
+    name = "NAME[,…]"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[Fault]:
+        """Return the faults, or say which there are."""
+        if isinstance(value, list):
+            return value
+        try:
+            return named(filter(None, str(value).split(",")))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+def pace_of(faults: list[Fault]) -> float:
+    """Return about how many seconds pass between two injections of one fault: together they leave room to work."""
+    live = sum(fault.make is not None for fault in faults)
+    return max(1.0, live / 6)
+
+
+def under_faults(
+    faults: list[Fault],
+    seed: int,
+    send: Send,
+    fleet: Fleet | None,
+    *,
+    shards: int,
+    any_age: bool,
+    keys: Mapping[str, bytes],
+    variables: Mapping[str, str],
+) -> bool:
+    """Run the main job under these faults, play the scenes among them, print the summary; tell whether all is well."""
+    options = {"shards": shards, "any_age": any_age, "keys": keys, "variables": variables}
+    mapping = replace(MAPPING, parallelization_factor=LANES)
+    live = [fault for fault in faults if fault.make is not None]
+    with started(seed, mapping=mapping, workers=WORKERS, timeout_s=TIMEOUT_SECONDS, **options) as run:
+        progress = Progress(run.system)
+        run.begin(live, pace_of(faults))
+        send(run.system, progress)
+        progress.wait("ending the faults", run.finish)
+        progress.wait("draining", lambda: run.system.drain(DRAIN_SECONDS))
+        run.witness.look()
+        found = judge(run, fleet)
+    scenes = {fault.name: fault.scene(seed) for fault in faults if fault.scene is not None}
+    progress.finish(lines(run, found, scenes, live))
+    return found.passed and all(scene.passed for scene in scenes.values())
+
+
+def lines(run: Run, found: Judgement, scenes: Mapping[str, Scene], live: list[Fault]) -> list[str]:
+    """Return the summary's lines."""
+    stats, witness, verdict = run.system.mapping.stats, run.witness, found.verdict
+    lost = len(found.lost) + sum(len(scene.lost) for scene in scenes.values())
+    doubled = len(found.doubled) + sum(len(scene.doubled) for scene in scenes.values())
+    injected = dict(run.injected) | {name: scene.injected for name, scene in scenes.items()}
+    unused = [fault.name for fault in live if not run.injected[fault.name]]
+    passed = found.passed and all(scene.passed for scene in scenes.values())
+    kinds = ", ".join(f"{name} {count:,}" for name, count in injected.items() if count)
+    return [
+        "",
+        f"Faults     seed {run.seed}: {sum(injected.values()):,} injected of {len(injected) - len(unused)} kinds: {kinds}",
+        *([f"           never had a chance in this run: {', '.join(unused)}"] if unused else []),
+        *(f"           {name}, under a virtual clock: {scene.figures}" for name, scene in scenes.items()),
+        f"Survived   {run.kills:,} kills; {stats.errors:,} failed invocations, {stats.partials:,} partial ones, "
+        f"{stats.throttles:,} refused, {stats.retries:,} retries, {stats.discarded:,} records given up and invoked "
+        "directly",
+        f"Ledger     an independent scan: {verdict.sent:,} records sent, {found.balance}",
+        f"Roll-ups   {found.rollups:,}, computed anew from what is stored; `devices` looked at {witness.looks:,} times",
+        f"Checkpoint {witness.answers:,} answers looked at before the mapping believed them; {witness.poison:,} poison "
+        f"records, the slowest let its shard go on after {witness.poison_delay_ms / 1000:.1f} s",
+        f"Check      lost {lost}, doubled {doubled}: " + ("PASSED" if passed else "FAILED"),
+        *(f"           {line}" for line in found.lines()),
+        *(f"           {name}: {each}" for name, scene in scenes.items() for each in _wrong(scene)),
+    ]
+
+
+def _wrong(scene: Scene) -> list[str]:
+    kinds = (("lost", scene.lost), ("doubled", scene.doubled), ("wrong", scene.problems))
+    return [f"{kind}: {each}" for kind, found in kinds for each in found[:5]]

@@ -1,0 +1,105 @@
+"""What the functions call, read off the wire, is what tests/rights.json says: no call more, and none fewer.
+
+infra/terraform/tests/rights.tftest.hcl compares the same table with what Terraform grants.
+"""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from processor.local.aws import EmbeddedAws
+from processor.local.proxy import Proxy
+from processor.local.system import FUNCTIONS
+from tests.integration.handlers import BUCKET, PREFIX, changed, everything, function, furnish, kinesis
+
+RIGHTS = json.loads((Path(__file__).parents[1] / "rights.json").read_text())
+ROLE_OF_S3 = {"PUT": "PutObject", "GET": "GetObject", "DELETE": "DeleteObject", "HEAD": "GetObject"}
+
+
+@pytest.fixture(scope="module")
+def aws():
+    with EmbeddedAws() as found:
+        yield found
+
+
+class Wire:
+    """What goes over the wire: rights as IAM has them, an action and a resource each."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def __call__(self, call):
+        """Take note of a call, and let it pass."""
+        if call.service == "s3":
+            method, _, path = call.operation.partition(" ")
+            path = path.partition("?")[0].removeprefix(f"/{BUCKET}")
+            action = ROLE_OF_S3[method] if path else method
+            self.seen.add(f"s3:{action} BUCKET{path}")
+        else:
+            for resource in self.resources(call):
+                self.seen.add(f"{call.service}:{call.operation} {resource.replace(PREFIX, 'PREFIX')}")
+
+    @staticmethod
+    def resources(call):
+        body = json.loads(call.body)
+        if call.service == "dynamodb":
+            return [f"table/{name}" for name in body.get("RequestItems", [body.get("TableName")])]
+        if call.service == "secretsmanager":
+            return [f"secret:{body['SecretId']}"]
+        return ["key/BINDKEYS"]  # the one key there is; a ciphertext says by itself which it needs
+
+    def compare(self, declared):
+        """The calls seen that are not declared, and the declared ones not seen."""
+        spare = [call for call in self.seen if not any(fnmatchcase(call, right) for right in declared)]
+        unseen = [right for right in declared if not any(fnmatchcase(call, right) for call in self.seen)]
+        return sorted(spare), sorted(unseen)
+
+
+@pytest.fixture
+def wire(aws):
+    found = Wire()
+    variables = furnish(aws)
+    with Proxy(aws.endpoint, found) as proxy:
+        found.variables = variables | {"AWS_ENDPOINT_URL": proxy.endpoint}
+        yield found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"DEVICES": "registered"}, {"DYNAMODB_CLIENT": "boto3"}],
+    ids=["as it is", "registered devices only", "boto3"],
+)
+def test_ingest_calls_what_its_role_may_and_all_of_that(wire, settings):
+    lines = []
+    with function("ingest", wire.variables | settings, lines.append) as ingest:
+        assert ingest.invoke(kinesis(everything(), b"{")) == {"batchItemFailures": []}
+        ingest.invoke(kinesis(everything()))  # now everything is there already
+    ledger = next(json.loads(line)["Ledger"] for line in lines if '"Ledger"' in line)
+    assert ledger["failed"] == 0
+    assert ledger["stored"] >= (2 if settings.get("DEVICES") else 4), lines
+    assert wire.compare(RIGHTS["ingest"]["calls"]) == ([], [])
+
+
+def test_rollup_calls_what_its_role_may_and_all_of_that(aws, wire):
+    """Ranges that gained readings, lost some, and lost all."""
+    with function("ingest", wire.variables, lambda line: None) as ingest:
+        ingest.invoke(kinesis(everything()))
+    wire.seen.clear()
+    dynamodb = aws.client("dynamodb")
+    items = dynamodb.scan(TableName=f"{PREFIX}-readings")["Items"]
+    places = [(item["device"]["S"], item["slot"]["N"]) for item in items]
+    with function("rollup", wire.variables, lambda line: None) as rollup:
+        assert rollup.invoke(changed(*(("INSERT", *place) for place in places))) == {"batchItemFailures": []}
+        gone = places[0]
+        dynamodb.delete_item(TableName=f"{PREFIX}-readings", Key={"device": {"S": gone[0]}, "slot": {"N": gone[1]}})
+        assert rollup.invoke(changed(("REMOVE", *gone), ("REMOVE", *places[1]))) == {"batchItemFailures": []}
+    assert wire.compare(RIGHTS["rollup"]["calls"]) == ([], [])
+
+
+def test_every_function_is_in_the_table():
+    folders = {path.parent.name for path in FUNCTIONS.glob("*/function.json")}
+    assert folders == RIGHTS.keys() - {"every"}

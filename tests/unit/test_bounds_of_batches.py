@@ -1,0 +1,161 @@
+"""A batch, an object in S3 and a flood of names cost no more than their bounds, whatever they are made of."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tracemalloc
+from types import SimpleNamespace
+
+import pytest
+
+from processor.archive import MAX_GATHERED, MAXIMUM_RECORD, Piece, archived, records
+from processor.batch import MAX_REJECTIONS, Batch
+from processor.devices import LEARNED_AT_ONCE, REMEMBERED_DEVICES, Devices
+from processor.errors import SourceError
+from processor.failures import Failures
+from processor.objects import MAX_OBJECT, whole
+from processor.quarantine import Quarantine
+from processor.redrive import Redrive
+from processor.rules import Limits, Rules
+from processor.store.registry import Device
+from processor.store.writer import Writer
+
+AT = 1_700_000_000_000
+RULES = Rules(Limits(86400 * 365 * 50))
+DEVICE = "CB:B8:33:4C:88:4F"
+GOOD = b'{"address":"%b","timestamp":%d,"data":"1bff99040512fc5394c37c0004fffc040cac364200cdcbb8334c884f"}'
+BAD = b'{"address":"%b","data":"1bff9904"}' % DEVICE.encode()
+
+
+def bomb(entries=999):
+    """A record of three bytes an entry, each of which is rejected with a reason in words."""
+    return b"[" + b"{}," * (entries - 1) + b"{}]"
+
+
+def test_a_batch_of_nothing_but_rejections_takes_a_bounded_memory(kinesis_event, new_bucket):
+    """Each rejection has three bytes of its record, and three hundred of reasons."""
+    event = kinesis_event(*[bomb()] * 100, arrived_at=AT)
+    bucket = new_bucket()
+    tracemalloc.start()
+    try:
+        batch = Batch(event["Records"], RULES)
+        batch.decode()
+        Quarantine("q", lambda: bucket).put((batch.records[place], found) for place, found in batch.rejections.items())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000  # 70 MB without the bound
+    assert batch.rejected <= MAX_REJECTIONS + 100
+    ledger = batch.ledger()
+    assert ledger["received"] == ledger["rejected"] == batch.rejected
+    lines = [json.loads(line) for body in bucket.objects.values() for line in body.splitlines()]
+    assert len(lines) == 100  # every record is there, whole
+    assert sum(map(len, bucket.objects.values())) < 400_000 + (MAX_REJECTIONS + 100) * 500
+    assert [each["reason"] for each in lines[-1]["rejected"]] == ["many"]
+    assert lines[-1]["rejected"][0]["index"] is None
+    assert "999 of its advertisements" in lines[-1]["rejected"][0]["message"]
+
+
+def test_what_is_good_beside_too_much_that_is_bad_is_stored_and_a_redrive_tells_the_rest_apart(
+    kinesis_event, new_bucket, new_table
+):
+    mixed = b"[" + GOOD % (DEVICE.encode(), AT) + b"," + b",".join([BAD] * 20) + b"]"
+    event = kinesis_event(*[bomb()] * 11, mixed, arrived_at=AT)
+    bucket, table = new_bucket(), new_table()
+    quarantine, writer = Quarantine("q", lambda: bucket), Writer(table, "readings", threads=1)
+    batch = Batch(event["Records"], RULES)
+    batch.store(writer, now=AT / 1000)
+    quarantine.put((batch.records[place], found) for place, found in batch.rejections.items())
+    ledger = batch.ledger()
+    assert (ledger["stored"], ledger["failed"]) == (1, 0)
+    assert ledger["received"] == sum(count for name, count in ledger.items() if name != "received")
+    (key,) = bucket.objects
+    lines = [json.loads(line) for line in bucket.objects[key].splitlines()]
+    assert [each["index"] for each in lines[11]["rejected"]] == [None]
+    bucket.objects[key] = json.dumps(lines[11]).encode() + b"\n"
+    Redrive(quarantine, writer, RULES, clock=lambda: AT / 1000).redrive()
+    (line,) = quarantine.entries()
+    assert [each["index"] for each in line["rejected"]] == list(range(1, 21))
+    assert len(table.items) == 1
+    writer.close()
+
+
+class Endless:
+    """An object without an end; `read` says how much of it was asked for."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def read(self, size=-1):
+        assert size >= 0, "read without a bound"
+        self.asked += size
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda s3: Quarantine("q", lambda: s3).read("quarantine/x"),
+        lambda s3: Failures("q", lambda: s3).read("aws/lambda/x"),
+        lambda s3: next(archived(s3, "q", "archive/", None, None)).open(),
+    ],
+    ids=["quarantine", "failures", "archive"],
+)
+def test_an_object_larger_than_any_of_ours_is_refused_and_not_read_to_its_end(read):
+    body = Endless()
+    page = {"Contents": [{"Key": "archive/2026/11/20/00/x", "Size": 1}]}
+    s3 = SimpleNamespace(
+        get_object=lambda Bucket, Key: {"Body": body, "ETag": "x"},  # noqa: N803 - AWS's names
+        get_paginator=lambda name: SimpleNamespace(paginate=lambda **_: [page]),
+        exceptions=SimpleNamespace(NoSuchKey=KeyError),
+    )
+    with pytest.raises(SourceError, match=r"more than [0-9,]+ bytes.*move the object elsewhere"):
+        read(s3)
+    assert body.asked <= max(MAX_OBJECT, MAX_GATHERED) + 1
+
+
+def test_an_object_of_the_greatest_size_is_read():
+    assert whole(io.BytesIO(b"1234"), "x", 4) == b"1234"
+    with pytest.raises(SourceError, match="x has more than 3 bytes"):
+        whole(io.BytesIO(b"1234"), "x", 3)
+
+
+def test_a_gzip_bomb_in_the_archive_is_undone_no_further_than_one_record():
+    bomb = gzip.compress(bytes(300_000_000), 9)
+    piece = Piece("bomb.gz", len(bomb), lambda: io.BufferedReader(io.BytesIO(bomb)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match="line 1: longer than"):
+            list(records(piece))
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAXIMUM_RECORD
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_flood_of_names_takes_a_bounded_number_of_calls():
+    """What is left out is learned when it is said again."""
+    calls = []
+
+    class Table:
+        def many(self, addresses):
+            calls.append("many")
+            return {}
+
+        def get(self, address):
+            calls.append("get")
+
+        def put(self, device):
+            assert isinstance(device, Device)
+            calls.append("put")
+
+    devices = Devices(Table(), None)
+    names = {f"AA:00:00:{n >> 16:02X}:{n >> 8 & 255:02X}:{n & 255:02X}": "WoSensorTH" for n in range(70_000)}
+    devices.learn(names)
+    assert calls.count("put") == LEARNED_AT_ONCE
+    assert len(calls) < LEARNED_AT_ONCE + REMEMBERED_DEVICES // 100
+    some = dict(list(names.items())[:250])
+    devices.learn(some)
+    devices.learn(some)
+    assert calls.count("put") == 250
