@@ -15,7 +15,7 @@ locals {
 
   read_stream = ["GetRecords", "GetShardIterator", "ListShards", "DescribeStream", "DescribeStreamSummary"]
 
-  # What each function may do. One that is not named here may write its logs, and nothing else.
+  # What each function may do: what it does (tests/rights.json), no more. One that is not named here may write its logs.
   function_grants = {
     ingest = concat(
       [

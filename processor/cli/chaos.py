@@ -70,7 +70,7 @@ def under_faults(
         run.begin(live, pace_of(faults))
         send(run.system, progress)
         progress.wait("ending the faults", run.finish)
-        progress.wait("draining", lambda: run.system.drain(DRAIN_SECONDS))
+        progress.wait("draining", lambda: run.drain(DRAIN_SECONDS))
         run.witness.look()
         found = judge(run, fleet)
     scenes = {fault.name: fault.scene(seed) for fault in faults if fault.scene is not None}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
 
@@ -21,6 +23,12 @@ FORMATS = click.Choice(["table", "json", "csv"])
 
 PIECE = 1000
 """A longer table comes in pieces of so many rows, each with its heads."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a formula may begin (OWASP, "CSV Injection"); the wide ones are for keyboards that write them."""
+
+_IDENTITY = re.compile(r"(?:[0-9]+\.)?[A-Za-z0-9_-]{4}")
+"""A reading's identity, which may begin with a minus and is to stay what others have for it; too short to do harm."""
 
 SPOOLED = 8 << 20
 """So many bytes of rows wait in memory, where their columns are known only at the end; what is more, in a file."""
@@ -91,16 +99,31 @@ def _show_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str] | None) -> 
 
 
 def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], *, header: bool = True) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    out = _Lines(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")  # with "\n" it would leave a "\r" in a text unquoted, a line's end
     lines: Iterable[Iterable[Any]] = (_cells(row, columns) for row in rows)
-    writer.writerows(chain([columns] if header else [], lines))
+    writer.writerows(chain([map(_harmless, columns)] if header else [], lines))
     return out.getvalue()
 
 
+class _Lines(io.StringIO):
+    """Takes a writer's lines, which end with CR and LF, and ends them with LF."""
+
+    def write(self, line: str, /) -> int:
+        """Write one line."""
+        return super().write(line.removesuffix("\r\n") + "\n")
+
+
 def _cells(row: dict[str, Any], columns: Sequence[str]) -> Iterator[Any]:
-    """Yield a row's cells; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
     for name in columns:
         value = row.get(name)
-        runs = name != "identity" and isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-        yield f"'{value}" if runs else value
+        own = name == "identity" and isinstance(value, str) and _IDENTITY.fullmatch(value)
+        yield value if own else _harmless(value)
+
+
+def _harmless(value: Any) -> Any:
+    """Return a cell's value; a text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    if value is None or isinstance(value, int | float | Decimal):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

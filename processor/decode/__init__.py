@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from zlib import crc32
 
 from processor.decode.advertisement import (
@@ -18,8 +19,19 @@ from processor.decode.advertisement import (
     UUIDS_128,
     structures,
 )
-from processor.decode.compiler import DIGEST, Decoded
-from processor.decode.formats import BY_NAME, BY_UUID, MANUFACTURERS, SERVICES, WHOLE, Decoder, inkbird
+from processor.decode.compiler import DIGEST, Whole
+from processor.decode.formats import (
+    BY_NAME,
+    BY_UUID,
+    MANUFACTURERS,
+    MODELLED,
+    SERVICES,
+    WHOLE,
+    Decoder,
+    borrowed_ways,
+    inkbird,
+)
+from processor.decode.formats.govee import decode_nokia, nokia_ways
 from processor.errors import DecodeError
 from processor.reading import Reading
 from processor.reading import address as canonical
@@ -33,9 +45,12 @@ DECODERS: dict[bytes, Decoder] = {
 }
 """By AD type and company identifier or UUID, as they are advertised."""
 
-_find, _whole = DECODERS.get, WHOLE.get
+_find, _whole, _modelled = DECODERS.get, WHOLE.get, MODELLED.get
 _FLAGS = b"\x02\x01"
 """How the AD structure of flags starts, which is three bytes and says nothing here: most advertisements' first."""
+
+_ALONE = 4
+"""An AD structure that starts before here and ends the advertisement has nothing beside it but flags, if that."""
 
 _LOOKS_BORROWED = 1 + inkbird.LENGTH
 """The length of an AD structure in which an Inkbird's temperature can be any maker's company identifier, at 24.09 °C
@@ -103,6 +118,8 @@ def readings(
         if ad_type != MANUFACTURER_DATA and ad_type != SERVICE_DATA_16:
             continue
         read = _whole(data[start : start + 5])
+        if read is None and model is not None and start < _ALONE and after == end:
+            read = _modelled((model, data[start : start + 4]))
         if read is not None and address is not None and (length != _LOOKS_BORROWED or (end < _NAMED and model is None)):
             reading = read(data, start, after, address, at, gateway, rssi)
             if reading is not None:
@@ -113,14 +130,18 @@ def readings(
             raise DecodeError(
                 "truncated", "no whole company identifier or UUID", where="advertisement", offset=start, payload=data
             )
-        if decoder is None:
-            decoded = _borrowed(data, start, after, address, keys, model)
-        else:
-            decoded = None
-            if length == _LOOKS_BORROWED:
-                decoded = _borrowed(data, start, after, address, keys, model)
-            if decoded is None:
-                decoded = decoder(data[start + 4 : after], address, keys, data, model)
+        decoded = None
+        if ad_type == MANUFACTURER_DATA and (decoder is None or decoder is decode_nokia or length == _LOOKS_BORROWED):
+            borrower, called, read = _beside(data[:start] + data[after:], model, decoder, length)
+            if read is not None and address is not None:
+                reading = read(data, start, after, address, at, gateway, rssi)
+                if reading is not None:
+                    found.append(reading)
+                    continue
+            if borrower is not None:
+                decoded = borrower(data[start + 2 : after], address, keys, data, called)
+        if decoded is None and decoder is not None:
+            decoded = decoder(data[start + 4 : after], address, keys, data, model)
         if decoded is None:
             continue
         format_name, values, counter, own, plain = decoded
@@ -136,30 +157,31 @@ def readings(
     return found
 
 
-def _borrowed(
-    data: bytes, start: int, after: int, address: str | None, keys: Mapping[str, bytes], model: str | None
-) -> Decoded | None:
-    """Decode manufacturer data whose company identifier is data: by the local name, or a UUID, that stands beside it.
+@lru_cache(maxsize=4096)
+def _beside(
+    beside: bytes, model: str | None, decoder: object, length: int
+) -> tuple[Decoder | None, str | None, Whole | None]:
+    """Return whose manufacturer data may be, whose company identifier is data, their local name and the short way.
 
-    None where no such maker's is there. `model` is the local name heard earlier.
+    It is told by the local name, or a UUID, among the AD structures that stand `beside`, the same in a sensor's every
+    advertisement; `model` is the local name heard earlier, `decoder` that of the company, `length` the structure's.
     """
-    if data[start + 1] != MANUFACTURER_DATA:
-        return None
-    decoder = None if model is None else BY_NAME.get(model[:3].encode())
+    borrower = None if model is None else BY_NAME.get(model[:3].encode())
     name = b""
-    at, last = 0, len(data) - 2
-    while at < last and data[at]:
-        next_at = at + 1 + data[at]
-        size = _BESIDE.get(data[at + 1])
+    at, last = 0, len(beside) - 2
+    while at < last and beside[at]:
+        next_at = at + 1 + beside[at]
+        size = _BESIDE.get(beside[at + 1])
         if size == _NAME:
-            name = name or data[at + 2 : next_at]
-            decoder = BY_NAME.get(name[:3], decoder)
+            name = name or beside[at + 2 : next_at]
+            borrower = BY_NAME.get(name[:3], borrower)
         elif size is not None:
             uuid = at + 2
             while uuid < next_at:
-                decoder = BY_UUID.get(data[uuid : uuid + size], decoder)
+                borrower = BY_UUID.get(beside[uuid : uuid + size], borrower)
                 uuid += size
         at = next_at
-    if decoder is None:
-        return None
-    return decoder(data[start + 2 : after], address, keys, data, str(name, "utf-8", "replace") if name else model)
+    called = str(name, "utf-8", "replace") if name else model
+    if decoder is decode_nokia and length != _LOOKS_BORROWED:
+        return None, called, nokia_ways(beside, called or "").get(length)
+    return borrower, called, borrowed_ways(borrower, called or "").get(length) if decoder is None else None

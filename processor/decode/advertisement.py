@@ -13,6 +13,9 @@ NAMES = (0x08, 0x09)
 SERVICE_DATA_16 = 0x16
 MANUFACTURER_DATA = 0xFF
 
+MAX_LEGACY = 31
+"""A legacy advertisement, or a scan response, holds at most so many bytes (Vol 6, Part B, 2.3.1)."""
+
 MAX_LENGTH = 1650
 """An extended advertisement, chained to its end, holds at most so many bytes (Vol 4, Part E, 7.8.54)."""
 

@@ -26,18 +26,13 @@ HEAD = 4
 BORROWED_HEAD = 2
 """The same where the payload has taken the place of the company identifier."""
 
-ALONE = 4
-"""A structure that starts before here and ends the advertisement has nothing beside it but flags, if that."""
-
 DIGEST = 0xFFFFFF
 """The bits of a payload's CRC-32 that a reading's digest has."""
 
-Whole = Callable[
-    [bytes, int, int, str, "int | None", "str | None", "int | None", "str | None"], "Reading | None"
-]  # fmt: skip
-"""(advertisement, where the AD structure starts and ends, the sensor's address, the time, the gateway, the RSSI, the
-model) → the Reading; None where the payload does not say every value, says what is not allowed, or has to be looked at
-more closely: the decoder of its maker's module knows more."""
+Whole = Callable[[bytes, int, int, str, "int | None", "str | None", "int | None"], "Reading | None"]
+"""(advertisement, where the AD structure starts and ends, the sensor's address, the time, the gateway, the RSSI) → the
+Reading; None where the payload says what is not allowed: the decoder of its maker's module knows more. What it raises,
+that decoder would."""
 
 
 class Decoded(NamedTuple):
@@ -65,7 +60,7 @@ class Compiler:
         self.names: dict[str, Any] = {
             "DecodeError": DecodeError, "Decoded": Decoded, "Reading": Reading, "crc32": crc32,
             "new": tuple.__new__,  # a NamedTuple's own constructor costs three times as much
-            "models": format.models, "check": format.check, "sent": sent, "sent_reversed": sent_reversed,
+            "check": format.check, "sent": sent, "sent_reversed": sent_reversed,
         }  # fmt: skip
         self.codes: list[str] = []
         self.targets: list[str] = []
@@ -87,24 +82,21 @@ class Compiler:
             *([" check(data, 0)"] if fmt.check else []),
             f" {', '.join(self.targets)}, = unpack(data)",
             *self._value_lines(),
-            f' return new(Decoded, ("{fmt.name}", values, {self._counter()}, {self._own()}, {self._plain()}))',
+            f' return new(Decoded, ("{fmt.name}", values, {self._counter()}, {self._own()}, None))',
         )
         return function
 
     def whole(self, head: int) -> Whole:
         """Return the short way for a payload, `head` bytes into its AD structure, whose length and first byte fit."""
         fmt, payload = self.format, f"start + {head}"
-        missing = [f"not ({self._present(index)})" for index in self._measured if self._may_miss(index)]
-        values = ", ".join(f'"{self.fields[index].name}": {self._value(index)}' for index in self._measured)
         function: Whole = self._run(
-            "def decode(data, start, after, device, at, gateway, rssi, model):",
+            "def decode(data, start, after, device, at, gateway, rssi):",
             *(f" if {condition}: return None" for condition in self._unlike(head)),
             *([f" check(data, {payload})"] if fmt.check else []),
             f" {', '.join(self.targets)}, = unpack(data, {payload})",
-            *(f" if {condition}: return None" for condition in (*self._strange(), *(first for first, _ in self.refuse))),
-            *(f" {line}" for line in self.prepare),
-            *([f" if {' or '.join(missing)}: return None"] if missing else []),
-            f' return new(Reading, (device, at, "{fmt.name}", {{{values}}}, {self._counter(sure=True)},'
+            *(f" if {condition}: return None" for condition in self._strange()),
+            *self._value_lines("return None"),
+            f' return new(Reading, (device, at, "{fmt.name}", values, {self._counter()},'
             f" {self._digest(payload)} & {DIGEST}, gateway, rssi))",
         )
         return function
@@ -137,14 +129,13 @@ class Compiler:
             self.at = at
 
     def _unlike(self, head: int) -> list[str]:
-        """Return the conditions under which an advertisement is not the format's, or may be more than that."""
+        """Return the conditions under which the payload does not start as the format's does."""
         fmt = self.format
-        found = [f"model not in models or start >= {ALONE} or after != len(data)"] if fmt.models else []
         first = 1 if head == HEAD else 0  # the first byte was looked up, unless it has a company identifier's place
         at, magic = f"start + {head + first}", fmt.magic[first:]
         if not fmt.mask:
-            return [*found, f"data[{at} : start + {head + len(fmt.magic)}] != {magic!r}"] if magic else found
-        return found + [
+            return [f"data[{at} : start + {head + len(fmt.magic)}] != {magic!r}"] if magic else []
+        return [
             f"data[{at} + {n}] & {mask} != {byte & mask}"
             for n, (byte, mask) in enumerate(zip(magic, fmt.mask[first:], strict=True))
         ]
@@ -156,24 +147,11 @@ class Compiler:
         field = next(field for field in self.fields if field.type in ADDRESSES)
         return [f"w{field.at} != {'sent' if field.type == 'mac' else 'sent_reversed'}(device)"]
 
-    def _passing(self) -> tuple[int, int] | None:
-        """Return where the field that says nothing of the measurement starts and ends."""
-        for field in self.format.fields:
-            if field.name == self.format.passing:
-                return field.at, field.at + field.width
-        return None
-
-    def _plain(self) -> str:
-        """Return the source of what identifies the measurement, where that is not the whole payload."""
-        passing = self._passing()
-        return "None" if passing is None else f"data[:{passing[0]}] + data[{passing[1]}:]"
-
     def _digest(self, payload: str) -> str:
-        """Return the source of the digest, of all its bits: of the identifier and payload, or of what `_plain` says."""
-        passing = self._passing()
-        if passing is None:
+        """Return the source of the CRC of what identifies the measurement: the payload, without what passes."""
+        begin, end = self.format.passes
+        if begin == end:
             return "crc32(data[start + 2 : after])"
-        begin, end = passing
         return f"crc32(data[{payload} + {end} : after], crc32(data[{payload} : {payload} + {begin}]))"
 
     def _load(self) -> None:
@@ -247,12 +225,17 @@ class Compiler:
         """The places of the fields that are values."""
         return [index for index, field in enumerate(self.fields) if field.type not in ADDRESSES]
 
-    def _value_lines(self) -> list[str]:
+    def _value_lines(self, otherwise: str = "") -> list[str]:
+        """Return the source that gives `values`, and does `otherwise`, where that is not to raise, for what is none."""
         fields = self.fields
         literal = ", ".join(f'"{fields[i].name}": {self._value(i)}' for i in self._measured)
         present = " and ".join(self._present(i) for i in self._measured if self._may_miss(i))
-        lines = [f" if {condition}: raise {error}" for condition, error in self.refuse]
+        lines = [f" if {condition}: {otherwise or f'raise {error}'}" for condition, error in self.refuse]
         lines += [f" {line}" for line in self.prepare]
+        for i in self._measured:
+            if fields[i].name == self.format.essential:
+                nothing = f'return new(Decoded, ("{self.format.name}", {{}}, None, {self._own()}, None))'
+                lines.append(f" if not ({self._present(i)}): {otherwise or nothing}")
         if present:
             lines += [f" if {present}:", f"  values = {{{literal}}}", " else:", "  values = {}"]
             for i in self._measured:
@@ -262,12 +245,12 @@ class Compiler:
             lines.append(f" values = {{{literal}}}")
         return lines
 
-    def _counter(self, *, sure: bool = False) -> str:
-        """Return the source of the sensor's own count, which may be missing unless that was ruled out."""
+    def _counter(self) -> str:
+        """Return the source of the sensor's own count, which may be missing."""
         for i, field in enumerate(self.fields):
             if field.name == self.format.counter:
                 raw = self._raw(i)
-                return raw if sure or field.sentinel is None else f"{raw} if {self._present(i)} else None"
+                return raw if field.sentinel is None else f"{raw} if {self._present(i)} else None"
         return "None"
 
     def _own(self) -> str:
@@ -292,23 +275,23 @@ class Compiler:
         if field.sentinel is not None:
             found.append(f"{self._raw(index)} {'!=' if field.invalid_from is None else '<'} {field.sentinel}")
         if field.name in self.format.unmeasured:
-            some = [self._raw(i) for i, each in enumerate(self.fields) if each.name in self.format.unmeasured]
+            some = [
+                f"{self._raw(i)} != {each.blank}"
+                for i, each in enumerate(self.fields)
+                if each.name in self.format.unmeasured
+            ]
             found.append(f"({' or '.join(some)})")
         return " and ".join(found)
 
 
-def whole_of(name: str, magic: bytes, say: Callable[[bytes, int], dict[str, Value] | None], head: int) -> Whole:
+def whole_of(name: str, say: Callable[[bytes, int], dict[str, Value] | None], head: int) -> Whole:
     """Return the short way of a format read by hand: `say` takes where its payload starts, None is for its decoder."""
-    crc, new, size = crc32, tuple.__new__, len(magic)
+    crc, new = crc32, tuple.__new__
 
     def decode(
-        data: bytes, start: int, after: int, device: str, at: int | None, gateway: str | None, rssi: int | None,
-        model: str | None,
-    ) -> Reading | None:  # fmt: skip
-        payload = start + head
-        if data[payload : payload + size] != magic:
-            return None
-        values = say(data, payload)
+        data: bytes, start: int, after: int, device: str, at: int | None, gateway: str | None, rssi: int | None
+    ) -> Reading | None:
+        values = say(data, start + head)
         if values is None:
             return None
         return new(Reading, (device, at, name, values, None, crc(data[start + 2 : after]) & DIGEST, gateway, rssi))

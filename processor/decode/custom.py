@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from processor.decode.compiler import HEAD, Whole, whole_of
 from processor.decode.fields import Decoded
@@ -20,8 +21,8 @@ class Custom:
     `decode` takes the payload; it raises DecodeError. `write` gives the payload that says some values; it raises
     ValueError where one does not fit. `resolutions` has the step of each quantity, None for what has no constant one.
 
-    Of a format that has a short way, `length` and `magic` are what tell it, as of a `Format`, and `say` takes (data,
-    where the payload starts) to the values; None leaves it to `decode`.
+    Of a format that has a short way, `length` and its first byte are what tell it, as of a `Format`, and `say` takes
+    (data, where the payload starts) to the values; None leaves it to `decode`.
     """
 
     name: str
@@ -35,10 +36,14 @@ class Custom:
     magic: bytes = b""
     say: Callable[[bytes, int], dict[str, Value] | None] | None = None
 
+    fields: ClassVar[tuple[()]] = ()
+    """No rows."""
+
     def compile_whole(self, head: int = HEAD) -> Whole:
         """Return the short way from an advertisement to its Reading, as `Format.compile_whole` does."""
-        assert self.say is not None
-        return whole_of(self.name, self.magic, self.say, head)
+        if self.say is None:
+            raise ValueError(f"{self.name} has no short way")
+        return whole_of(self.name, self.say, head)
 
     @property
     def starts(self) -> list[bytes]:

@@ -55,6 +55,8 @@ class Field:
 
     name: the quantity, or `address` for the sensor's own.
     at: the first byte. size: the bytes of a `bytes` field. codec: how `bytes` or `rest` are read.
+    blank: the raw value, signed where the type is, that means the same where other fields' values are blank too, which
+    the format's `unmeasured` names.
     bits: (shift, width) of the part of an integer that counts.
     low_bit: (byte, bit) of one more, lowest bit, kept elsewhere.
     scale, offset: decimals as text; value = raw × scale + offset.
@@ -70,6 +72,7 @@ class Field:
     offset: str = "0"
     invalid: int | None = None
     invalid_from: int | None = None
+    blank: int = 0
     bits: tuple[int, int] | None = None
     low_bit: tuple[int, int] | None = None
     lookup: tuple[float | None, ...] | None = None
@@ -108,7 +111,7 @@ class Field:
         if value is None:
             if self.lookup is not None and None in self.lookup:
                 return self.lookup.index(None)
-            return self.sentinel or 0
+            return self.blank if self.sentinel is None else self.sentinel
         if self.lookup is not None:
             known = [(abs(v - float(value)), raw) for raw, v in enumerate(self.lookup) if v is not None]
             return min(known)[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from processor.decode.compiler import HEAD, Compiler, Decoded, Whole
@@ -28,8 +29,9 @@ class Format:
 
     mask: the bits of `magic` that count, where not all do. sender: its address must be the sender's, or it is not of
     this format. models: what may be remembered of the sensors that send it, where nothing in it tells them.
-    unmeasured: quantities that are not available where all their raw values are zero. passing: the field that changes
-    although nothing was measured. check: looks at (payload, where it starts) and raises DecodeError, for a checksum.
+    unmeasured: quantities that are not available where all their raw values are blank. essential: the quantity without
+    which there is none, and no counter. passing: the field that changes although nothing was measured. check: looks at
+    (payload, where it starts) and raises DecodeError, for a checksum.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Format:
     sender: bool = False
     models: frozenset[str] = frozenset()
     unmeasured: tuple[str, ...] = ()
+    essential: str | None = None
     passing: str | None = None
     check: Callable[[bytes, int], object] | None = None
 
@@ -53,6 +56,12 @@ class Format:
     def resolutions(self) -> dict[str, str | None]:
         """Its quantities and the step of each; None for what has no constant one (texts, logarithms)."""
         return {field.name: field.resolution for field in self.fields if field.type not in ADDRESSES}
+
+    @cached_property
+    def passes(self) -> tuple[int, int]:
+        """Where its `passing` field starts and ends; the end twice where it has none."""
+        places = [(field.at, field.at + field.width) for field in self.fields if field.name == self.passing]
+        return (*places, (self.length, self.length))[0]
 
     def compile(self) -> Callable[[bytes, str | None], Decoded]:
         """Return the decoder, of the payload and the address that the gateway gave.
@@ -70,7 +79,7 @@ class Format:
         return [byte for byte in _BYTES if byte[0] & mask == self.magic[0] & mask]
 
     def compile_whole(self, head: int = HEAD) -> Whole:
-        """Return the short way from an advertisement to its Reading, for payloads that say every value.
+        """Return the short way from an advertisement to its Reading, or to None, as `Whole` says.
 
         head: the bytes of the AD structure before the payload.
         """

@@ -6,14 +6,15 @@ It adds the readings up on its own, without asking which range they fall into: e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 from processor.reading import Reading, quantity
 from processor.store.rollups import Rollup
 
 
-class Sums(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sums:
     """What one quantity of one device comes to over a whole run."""
 
     count: int

@@ -105,7 +105,7 @@ class Registry:
             values["key"] = {"B": b64encode(device.key).decode()}
         names = {f"#{n}": name for n, name in enumerate(values)}
         expression = "SET " + ",".join(f"#{n}=:{n}" for n in range(len(values)))
-        drop = {"key": "secret", "secret": "key"}  # one place has a device's key; pragma: allowlist secret
+        drop = {"key": "secret", "secret": "key"}  # one place has its key  # pragma: allowlist secret
         gone = next((drop[name] for name in drop if name in values), None)
         if gone is not None:
             names["#gone"] = gone

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from processor.local.aws import EmbeddedAws
-from processor.local.faults.fault import FAMILIES, Sent
+from processor.local.faults.fault import FAMILIES
 from processor.local.faults.input import Source
 from processor.local.faults.oracle import judge
 from processor.local.faults.registry import FAULTS
@@ -24,6 +24,19 @@ PACE = 0.4
 PATIENCE = 60.0
 LIVE = [fault for fault in FAULTS if fault.make]
 SCENES = [fault for fault in FAULTS if fault.scene]
+
+
+class Traffic:
+    """What is sent all the time, whatever the fault: records of some sensors' measurements."""
+
+    def __init__(self, run):
+        self._run = run
+        self._sensors = [run.sensor("ruuvi.5") for _ in range(6)]
+
+    def send(self, injector):
+        source = Source(injector)
+        sensors = source.random.sample(self._sensors, 3)
+        self._run.put(source.record([one for each in sensors for one in source.measure(each, [source.now])]))
 
 
 class Arena:
@@ -42,14 +55,8 @@ class Arena:
                 rollup_mapping=replace(ROLLUP_MAPPING, batching_window_seconds=0.2),
             )  # fmt: skip
             self.run = self._open.__enter__()
-            self._sensors = [self.run.sensor("ruuvi.5") for _ in range(6)]
+            self.traffic = Traffic(self.run)
         return self.run
-
-    def traffic(self, injector):
-        """What is sent all the time, whatever the fault: a record of some sensors' measurements."""
-        source = Source(injector)
-        sensors = source.random.sample(self._sensors, 3)
-        self.run.put(Sent(source.record([one for each in sensors for one in source.measure(each, [source.now])]).data))
 
     def close(self):
         if self.run is not None:
@@ -75,10 +82,10 @@ def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
         injector = run.injectors[fault.name]
         deadline = time.monotonic() + PATIENCE
         while injector.injected < wanted and time.monotonic() < deadline:
-            arena.traffic(injector)
+            arena.traffic.send(injector)
             time.sleep(0.03)
         run.finish()
-        run.system.drain(PATIENCE)
+        run.drain(PATIENCE)
         run.witness.look()
         found = judge(run)
         assert found.passed, found.lines()

@@ -24,6 +24,7 @@ from tests.integration.handlers import (
     PREFIX,
     SECRET,
     TRUNCATED,
+    changed,
     everything,
     function,
     furnish,
@@ -48,7 +49,9 @@ def spellings(secret):
     """How bytes, or a text, may come out."""
     data = secret.encode() if isinstance(secret, str) else secret
     found = {data.hex(), data.hex().upper(), data.hex(" "), base64.b64encode(data).decode(), repr(data)[2:-1]}
-    return found | {json.dumps(data.decode("latin-1"))[1:-1], base64.urlsafe_b64encode(data).decode()}
+    found |= {data.decode("latin-1"), base64.urlsafe_b64encode(data).decode(), str(list(data))[1:-1]}
+    once = {json.dumps(each)[1:-1] for each in found}  # in a log line, which is JSON, or in one that holds another
+    return found | once | {json.dumps(each)[1:-1] for each in once}
 
 
 SECRETS = {name: spellings(secret) for name, secret in {**KEYS, "secret key": SECRET_KEY, "token": TOKEN}.items()}
@@ -94,6 +97,7 @@ def quarantined(aws):
 def test_what_is_stored_rejected_and_ignored(said, embedded, client):
     long = [(BY_KMS, PAYLOAD * 20)]
     text = said(kinesis(everything(), PAYLOAD, long), {"DYNAMODB_CLIENT": client})
+    assert '"stored":4,' in text, "every kind of key was used"
     assert '"failed":0' in text
     assert '"RecordsRejected"' in text
     assert leaks(text) == []
@@ -147,6 +151,19 @@ def test_what_is_an_exception(said, event, variables):
     assert "Error" in text
     assert leaks(text.replace(KEYS[BY_KMS].hex()[:-2], KEYS[BY_KMS].hex())) == []
     assert base64.b64encode(PAYLOAD).decode() not in text
+
+
+@pytest.mark.parametrize("client", ["wire", "boto3"])
+def test_rollup(embedded, client):
+    """It has no key of a sensor's, but the session's."""
+    variables, lines = furnish(embedded) | LOUD | {"DYNAMODB_CLIENT": client}, []
+    with function("rollup", variables, lines.append) as rollup:
+        assert rollup.invoke(changed(("INSERT", BY_KMS, 1_700_000_100))) == {"batchItemFailures": []}
+        embedded.client("dynamodb").delete_table(TableName=f"{PREFIX}-readings")
+        assert rollup.invoke(changed(("INSERT", BY_KMS, 1_700_000_100)))["batchItemFailures"]
+    text = "\n".join(lines)
+    assert '"error"' in text
+    assert leaks(text) == []
 
 
 def test_payloads_are_shown_where_a_setting_says_so(said):

@@ -176,6 +176,7 @@ export function fleet() {
       each.element.classList.toggle("none", counts[at] === 0);
     });
     const alarmed = all.filter((row) => row.alarms.length).length;
+    if (!live.complete) return;
     if (told !== null && told !== alarmed) announce(`${alarmed} device${alarmed === 1 ? " has" : "s have"} alarms`);
     told = alarmed;
   }

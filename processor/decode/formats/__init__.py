@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from processor.decode.advertisement import MANUFACTURER_DATA, SERVICE_DATA_16, local_name
+from processor.decode.advertisement import MANUFACTURER_DATA, MAX_LEGACY, SERVICE_DATA_16, local_name
 from processor.decode.compiler import HEAD, Whole
 from processor.decode.fields import Decoded
 from processor.decode.formats import (
@@ -58,6 +58,21 @@ class Table(Protocol):
     @property
     def encrypted(self) -> bool:
         """Whether it may be encrypted."""
+
+
+class Fixed(Protocol):
+    """A table whose advertisements can be known by how they start."""
+
+    @property
+    def length(self) -> int:
+        """Its payload's length."""
+
+    @property
+    def starts(self) -> list[bytes]:
+        """What its payload's first byte can be."""
+
+    def compile_whole(self) -> Whole:
+        """Return its short way."""
 
 
 class Decoder(Protocol):
@@ -120,25 +135,39 @@ SERVICES: dict[int, Decoder] = {
     switchbot.UUID_OLD: switchbot.decode,
 }
 
-FIXED = (
+FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
+    (MANUFACTURER_DATA, aranet.COMPANY, aranet.FORMATS),
     (MANUFACTURER_DATA, bluemaestro.COMPANY, bluemaestro.FORMATS),
     (MANUFACTURER_DATA, ela.COMPANY, ela.FORMATS),
-    (MANUFACTURER_DATA, govee.COMPANY, (govee.H5051, govee.H5074)),
+    (MANUFACTURER_DATA, govee.COMPANY, (govee.H5051, govee.H5074, govee.H5075)),
     (MANUFACTURER_DATA, govee.COMPANY_H5179, (govee.H5179,)),
     (MANUFACTURER_DATA, ibeacon.COMPANY, ibeacon.FORMATS),
     (MANUFACTURER_DATA, omron.COMPANY, omron.SENSORS),
     (MANUFACTURER_DATA, ruuvi.COMPANY, ruuvi.FORMATS),
+    (SERVICE_DATA_16, atc.UUID, atc.PLAIN),
     (SERVICE_DATA_16, eddystone.UUID, (eddystone.UID, eddystone.TLM, eddystone.EID, eddystone.ETLM)),
+    (SERVICE_DATA_16, switchbot.UUID, switchbot.SERVICE),
 )
 """Formats that their length and first byte tell, and whose values are the table's and nothing else."""
 
 WHOLE: dict[bytes, Whole] = {
-    bytes([HEAD - 1 + table.length, ad_type]) + number.to_bytes(2, "little") + table.magic[:1]: table.compile_whole()
+    bytes([HEAD - 1 + table.length, ad_type]) + number.to_bytes(2, "little") + first: way
     for ad_type, number, tables in FIXED
-    for table in tables
+    for table, way in [(table, table.compile_whole()) for table in tables]
+    for first in table.starts
 }
 """The short way of those formats: by the AD structure's length, type, identifier and the payload's first byte. It takes
-two thirds of the time; for what it leaves (a value is missing), their modules' decoders are asked."""
+half of the time; for what it leaves (something is not as it should be), their modules' decoders are asked."""
+
+MODELLED: dict[tuple[str, bytes], Whole] = {
+    (model, bytes([HEAD - 1 + length, MANUFACTURER_DATA]) + company.to_bytes(2, "little")): way
+    for table, way in [(table, table.compile_whole()) for table in switchbot.MANUFACTURER]
+    for model in table.models
+    for length in range(table.length, MAX_LEGACY - HEAD + 1)
+    for company in (switchbot.COMPANY, switchbot.COMPANY_NORDIC)
+}
+"""The short way where neither the payload nor anything beside it tells the model: by the one that is remembered, and
+the AD structure's length, type and identifier. What follows the bytes of the table is not known, but may be there."""
 
 BY_NAME: dict[bytes, Decoder] = {
     **dict.fromkeys(inkbird.NAMES, inkbird.decode),
@@ -154,6 +183,20 @@ BY_UUID: dict[bytes, Decoder] = {
     sensorpush.UUID_HT1: sensorpush.decode,
 }
 """The same by a service UUID of 2 or 16 bytes, as advertised."""
+
+NO_WAYS: Mapping[int, Whole] = {}
+_BORROWED_WAYS: dict[Decoder, Callable[[str], Mapping[int, Whole]]] = {
+    inkbird.decode: inkbird.ways, thermopro.decode: thermopro.ways
+}  # fmt: skip
+
+
+def borrowed_ways(decoder: Decoder | None, model: str) -> Mapping[int, Whole]:
+    """Return the short ways of what `BY_NAME` or `BY_UUID` told, by the length of the AD structure."""
+    if decoder is None:
+        return NO_WAYS
+    ways = _BORROWED_WAYS.get(decoder)
+    return govee.MEAT_WAYS.get(decoder, NO_WAYS) if ways is None else ways(model)
+
 
 FORMATS: tuple[Table, ...] = (
     *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,

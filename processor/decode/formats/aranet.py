@@ -85,8 +85,13 @@ def decode(
     """Decode Aranet's manufacturer data, after the company identifier. None for one that says no measurement."""
     size = len(data)
     if size == ARANET4.length:
-        return _aranet4(data, None) if data[0] & INTEGRATIONS else None
+        return _without_age(_aranet4(data, None), data, ARANET4) if data[0] & INTEGRATIONS else None
     if size != ARANET2.length or not data[1] & INTEGRATIONS:
         return None
     read = _OTHERS.get(data[0])
-    return None if read is None else read(data, None)
+    return None if read is None else _without_age(read(data, None), data, ARANET2)
+
+
+def _without_age(decoded: Decoded, data: bytes, table: Format) -> Decoded:
+    start, end = table.passes
+    return decoded._replace(plain=data[:start] + data[end:])

@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from processor.decode.advertisement import local_name
+from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.custom import Custom
 from processor.decode.fields import Decoded, Field, Format
 from processor.decode.linear import Linear
@@ -223,7 +224,7 @@ H5184_BACK = _meat("govee.h5184.2", 19, _probe(3, 10), _probe(4, 15))
 H5075 = _climate("govee.h5075", b"\0", 6)  # H5072, H5075, H5129
 H5101 = _climate("govee.h5101", b"\1\1", 6)  # H5100 to H5105, H5110, H5174, H5177 and the newer H5179
 _H5108 = _climate("govee.h5108", b"\1\1", 8)
-H5108 = replace(_H5108, decode=_read_h5108)
+H5108 = replace(_H5108, decode=_read_h5108, say=None)
 H5178 = Custom("govee.h5178", _SOURCE, _CLIMATE, _read_h5178, _write_h5178, length=9, magic=b"\1\1", say=_say_h5178)
 H5140 = Custom("govee.h5140", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "co2": "1"}, _read_h5140, _write_h5140)
 H5106 = Custom(
@@ -305,6 +306,27 @@ MEAT: dict[bytes, Callable[..., Decoded | None]] = {
     b"\x51\x81": decode_h5181, b"\x51\x82": decode_h5182, b"\x51\x83": decode_h5181, b"\x51\x84": decode_h5184
 }  # fmt: skip
 """The meat thermometers by their service UUIDs, as advertised: H5181 says 0x8151."""
+
+
+MEAT_WAYS: dict[Callable[..., Decoded | None], Mapping[int, Whole]] = {
+    decoder: {1 + table.length: table.compile_whole(BORROWED_HEAD)}
+    for decoder, table in ((decode_h5181, H5181), (decode_h5182, H5182))
+}
+"""The short ways of these decoders' sensors, by the length of the AD structure."""
+
+_H5178_WAY = {3 + H5178.length: H5178.compile_whole()}
+_NOKIA_WAYS = {3 + H5101.length: H5101.compile_whole(), **_H5178_WAY}
+
+
+def nokia_ways(beside: bytes, model: str) -> Mapping[int, Whole]:
+    """Return the short ways of manufacturer data of 0x0001, by the length of the AD structure.
+
+    As in `decode_nokia`, a local name or a UUID that stands `beside`, or `model`, has to say that it is Govee's.
+    """
+    number = _number(model)
+    if not number and _OWN_UUID not in beside:
+        return {}
+    return _H5178_WAY if number == "5106" else _NOKIA_WAYS
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 
+from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
 from processor.reading import Value
@@ -54,12 +55,12 @@ def check(data: bytes, at: int) -> None:
 
 _TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=("humidity",))}
 _READERS = {name: table.compile() for name, table in _TABLES.items()}
+_WAYS = {name: {1 + LENGTH: table.compile_whole(BORROWED_HEAD)} for name, table in _TABLES.items()}
 
 
-def tables(model: str) -> dict[int, Format]:
-    """Return what a sensor of this local name sends, by the length of its manufacturer data."""
-    table = _TABLES.get(model)
-    return {} if table is None else {LENGTH: table}
+def ways(model: str) -> Mapping[int, Whole]:
+    """Return the short way of a sensor of this local name, by the length of its AD structure."""
+    return _WAYS.get(model, {})
 
 
 def decode(

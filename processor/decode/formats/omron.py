@@ -68,8 +68,9 @@ _CALCULATION = (
 
 def _bu(name: str, length: int, data_type: int, fields: tuple[Field, ...], counter: str | None = "sequence") -> Format:
     return Format(
-        name=name, source=_BU, endian="little", length=length, magic=bytes([data_type]), fields=fields, counter=counter
-    )
+        name=name, source=_BU, endian="little", length=length, magic=bytes([data_type]), fields=fields, counter=counter,
+        essential="pressure",  # a sensor that has just booted says zero
+    )  # fmt: skip
 
 
 SENSOR = _bu("omron.bu.1", SHORT, 1, _SENSOR)
@@ -124,19 +125,8 @@ FORMATS = (*SENSORS, IM, EP)
 Read = Callable[[bytes, str | None], Decoded]
 
 
-def _measured(table: Format) -> Read:
-    """Return a reader of sensor data that says nothing where the sensor has just booted."""
-    read = table.compile()
-
-    def measured(data: bytes, address: str | None) -> Decoded:
-        decoded = read(data, address)
-        return decoded if "pressure" in decoded.values else decoded._replace(values={}, counter=None)
-
-    return measured
-
-
 _READERS: dict[tuple[int, int], Read] = {
-    (SHORT, 1): _measured(SENSOR), (SHORT, 3): _measured(BOTH_SENSOR),
+    (SHORT, 1): SENSOR.compile(), (SHORT, 3): BOTH_SENSOR.compile(),
     (SHORT, 2): CALCULATION.compile(), (LONG, 3): BOTH_CALCULATION.compile(),
     (SHORT, 4): SENSOR_FLAGS.compile(), (LONG, 4): CALCULATION_FLAGS.compile(), (SHORT, 5): SERIAL.compile(),
 }  # fmt: skip

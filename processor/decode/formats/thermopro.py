@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.fields import Decoded, Field, Format
 from processor.errors import DecodeError
 
@@ -23,10 +24,11 @@ _SOURCE = "github.com/Bluetooth-Devices/thermopro-ble 1.1"
 CLIMATE = Format(
     name="thermopro.tp35x", source=_SOURCE, endian="little", length=6, magic=b"\xc2",
     fields=(
-        Field("temperature", at=1, type="i16", scale="0.1"),
-        Field("humidity", at=3, type="u8", invalid=0xFF),
+        Field("temperature", at=1, type="i16", scale="0.1", blank=-1),
+        Field("humidity", at=3, type="u8", invalid=0xFF, blank=0xFF),
         Field("battery", at=4, type="u8", bits=(0, 2), lookup=(1, 50, 100, None)),
     ),
+    unmeasured=("temperature", "humidity"),
 )  # fmt: skip
 PROBE = Format(
     name="thermopro.tp96x", source=_SOURCE, endian="little", length=7, magic=b"",
@@ -42,11 +44,12 @@ _climate, _probe = CLIMATE.compile(), PROBE.compile()
 _CLIMATE_LENGTHS, _PROBE_LENGTHS = (6, 7), (7, 13)
 """What follows the known bytes is not known: of a probe it may be the station's address."""
 PROBES = 4
+_WAYS = dict.fromkeys([1 + size for size in _CLIMATE_LENGTHS], CLIMATE.compile_whole(BORROWED_HEAD))
 
 
-def tables(model: str) -> dict[int, Format]:
-    """Return what a sensor of this local name sends, by the length of its manufacturer data; a probe's depends."""
-    return dict.fromkeys(_CLIMATE_LENGTHS, CLIMATE) if model.startswith(_CLIMATE_NAMES) else {}
+def ways(model: str) -> Mapping[int, Whole]:
+    """Return the short way of a sensor of this local name, by the length of its AD structure; probes have none."""
+    return _WAYS if model.startswith(_CLIMATE_NAMES) else {}
 
 
 def decode(
@@ -60,10 +63,7 @@ def decode(
             return None
         if size not in _CLIMATE_LENGTHS:
             raise DecodeError("length", f"expected 6 or 7 bytes, got {size}", where=CLIMATE.name, payload=data)
-        decoded = _climate(data[:6], address)
-        if data[1:4] == b"\xff\xff\xff":
-            del decoded.values["temperature"]
-        return decoded
+        return _climate(data[:6], address)
     if name.startswith(("TP96", "TP970")) and size in _PROBE_LENGTHS:
         return _of_probe(_probe(data[:7], address), data)
     return None

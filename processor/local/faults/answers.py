@@ -17,7 +17,7 @@ Invoke = Callable[[bytes], Any]
 
 
 class Answer(Injector):
-    """Replaces the answer of an invocation that has done its work: the mapping must not believe it handled."""
+    """Replaces the answer of an invocation, which has done its work or nothing at all: nobody may believe it."""
 
     def __init__(self, instead: object, *, every: float = 1.0) -> None:
         self.every = every
@@ -25,10 +25,11 @@ class Answer(Injector):
 
     def invoke(self, name: str, event: bytes, following: Invoke) -> Any:
         """Answer something else where it is due."""
-        found = following(event)
         if not self.due():
-            return found
+            return following(event)
         self.count()
+        if self.random.random() < 0.5:
+            following(event)
         return self._instead
 
 

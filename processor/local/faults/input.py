@@ -17,6 +17,8 @@ from processor.local.sensors import Sensor
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 
+MOST_VALUES = 100
+
 
 def post(heard: Iterable[Advertisement], at: int, imsi: str = "295059999999999") -> bytes:
     """Return the record of a gateway that tells its own times, as Funnel has it at `at` (ms since 1970)."""
@@ -37,6 +39,24 @@ class Input(Injector):
         found = list(self._make(Source(self)))
         self.count()
         return found
+
+
+class Crowd(Input):
+    """Puts more records at once than a metric may have values: its blob must still be one that CloudWatch takes."""
+
+    def __init__(self, *, every: float = 1.0) -> None:
+        super().__init__(crowd, every=every)
+
+    def line(self, name: str, line: str) -> None:
+        """Look at each blob of a function (Amazon CloudWatch User Guide: a metric has at most 100 values)."""
+        if '"_aws"' not in line:
+            return
+        blob = orjson.loads(line)
+        for directive in blob["_aws"]["CloudWatchMetrics"]:
+            for metric in directive["Metrics"]:
+                values = blob[metric["Name"]]
+                if isinstance(values, list) and len(values) > MOST_VALUES:
+                    self.run.errors.append(f"{name}: {metric['Name']} has {len(values)} values in one blob")
 
 
 class Source:

@@ -60,7 +60,7 @@ FAULTS = (
           partial(Wire, wire.unheard, table, every=0.3)),
     Fault("reset-mid-body", 2, "a write is carried out, and the connection reset amid its answer's body", CELLS,
           partial(Wire, wire.cut, every=0.3)),
-    Fault("corrupted", 2, "a byte of an answer is changed on its way", "the answer's CRC32 is checked",
+    Fault("corrupted", 2, "a digit of an answer is changed on its way", "the answer's CRC32 is checked",
           partial(Wire, wire.corrupted, table, every=0.3)),
     Fault("garbled", 2, "a write is carried out, and answered with somebody else's page",
           "what is no answer of DynamoDB's is no success", partial(Wire, wire.garbled, every=0.3)),
@@ -136,7 +136,7 @@ FAULTS = (
     Fault("clock-ahead", 7, "a gateway's clock is three hours ahead", "a time ahead is replaced by the envelope's",
           partial(Input, input.clock_ahead(lambda now: now + 3 * HOUR))),
     Fault("wrap-around", 7, "a sensor's counter begins anew at its end",
-          "a cell's name has the payload's digest beside the counter", partial(Input, input.wrap_around)),
+          "nothing depends on a counter's order", partial(Input, input.wrap_around)),
     Fault("reboot", 7, "a sensor begins to count anew within one slot",
           "a cell's name has the payload's digest beside the counter", partial(Input, input.reboot)),
 
@@ -153,7 +153,7 @@ FAULTS = (
           partial(Wire, refused_with("ExpiredTokenException"), table, lasting=1.0)),
     Fault("access-denied", 9, "the role may not write for a while", FAILED,
           partial(Wire, refused_with("AccessDeniedException"), lasting=1.0)),
-    Fault("kms-disabled", 9, "KMS does not open a sensor's bindkey for a while",
+    Fault("kms-disabled", 9, "KMS refuses to open a new sensor's bindkey at first",
           "a key that cannot be had now is a failure, not a rejection", service.KeyUnavailable),
     Fault("secret-rotated", 9, "a sensor's key and its secret are changed",
           "what a key does not open is quarantined whole", service.SecretRotated),
@@ -165,8 +165,8 @@ FAULTS = (
     Fault("expired-visible", 11, "items past their expiry are still in the table",
           "readers pass them over, and no roll-up loses them", scene=scenes.expired_visible),
     Fault("metrics-overflow", 11, "a batch of more records than a metric may have values",
-          "a metric's values are a sample of at most 50", partial(Input, input.crowd, every=3)),
-    Fault("destination-fails", 11, "what the mapping gives up cannot be delivered for a while",
+          "a metric's values are a sample of at most 50", partial(input.Crowd, every=3)),
+    Fault("destination-fails", 11, "what the mapping gives up cannot be delivered at first",
           "the checkpoint waits until it is", service.DestinationFails),
 )  # fmt: skip
 

@@ -184,6 +184,12 @@ class Run(Seams):
         while self._laters:
             self._laters.pop().join()
 
+    def drain(self, seconds: float) -> None:
+        """Wait until everything is handled: what the mapping gave up meanwhile, and somebody invoked directly, too."""
+        self.system.drain(seconds)
+        self.settle()
+        self.system.drain(seconds)
+
     def _tick(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):
             for name, injector in list(self.injectors.items()):

@@ -14,7 +14,7 @@ from processor.local.mapping import MappingSettings
 
 HOUR = 3600.0
 RETRIES = 5
-SLOT_READINGS, SLOT_PART = 4_200, 200
+SLOT_READINGS, SLOT_PART = 6_000, 200
 """More readings of one slot than an item holds, and so many of them a record."""
 
 POLL_SECONDS = 1.0

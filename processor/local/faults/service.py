@@ -6,9 +6,12 @@ import contextlib
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from processor.errors import LocalError
 from processor.local.faults.fault import Injector, Sent
@@ -18,7 +21,13 @@ from processor.local.proxy import Call, Reply, refusal
 from processor.local.sensors import Sensor
 from processor.store.registry import Device
 
+if TYPE_CHECKING:
+    from processor.local.faults.run import Run
+
 MOST_SHARDS = 6
+REFUSALS = 2
+"""So often what is to be refused for a while is refused."""
+
 PACKAGE = Path(__file__).resolve().parents[2]
 LATER_FIELD = '        Field("movement_counter", at=15, type="u8", invalid=0xFF),\n'
 """A line of today's decoder that an older one did not have yet."""
@@ -137,17 +146,16 @@ class QuarantineFails(Injector):
 
 
 class KeyUnavailable(Injector):
-    """KMS refuses to decrypt the bindkey of a sensor when its first advertisement comes; later it does."""
+    """KMS refuses the first times that the bindkey of a new sensor is to be decrypted."""
 
-    every = 1.0
-    lasting = 2.0
-
-    def __init__(self, code: str = "DisabledException") -> None:
-        self._code = code
+    def begin(self, run: Run, name: str, seed: int, pace: float) -> None:
+        """Begin with no sensor."""
+        super().begin(run, name, seed, pace)
+        self._asked: Counter[str] = Counter()
 
     def records(self) -> Iterable[Sent]:
-        """Register a new sensor with a sealed key, and have it heard: while KMS refuses."""
-        if self.on() and self.random.random() < 0.3:
+        """Register a new sensor with a sealed key, and have it heard."""
+        if self.due():
             source = Source(self)
             sensor = source.sensor("bthome.encrypted")
             self.run.register(sensor)
@@ -155,10 +163,15 @@ class KeyUnavailable(Injector):
 
     def call(self, call: Call) -> Reply | None:
         """Refuse to decrypt."""
-        if call.service != "kms" or not self.on():
+        if call.service != "kms":
             return None
+        device = orjson.loads(call.body)["EncryptionContext"]["device"]
+        with self._lock:
+            self._asked[device] += 1
+            if self._asked[device] > REFUSALS:
+                return None
         self.count()
-        return Reply(refusal(self._code))
+        return Reply(refusal("DisabledException"))
 
 
 class SecretRotated(Injector):
@@ -207,9 +220,9 @@ class OldReplays(Injector):
     """The older version is given batches that the present one has handled: it changes nothing of what is stored."""
 
     def invoke(self, name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
-        """Hand a batch to both, one after the other, where it is due."""
+        """Hand a batch that was handled to the older one too, where it is due."""
         found = following(event)
-        if name == "ingest" and self.due():
+        if name == "ingest" and found == {"batchItemFailures": []} and self.due():
             with contextlib.suppress(LocalError):
                 self.run.old_function.invoke(event)
                 self.count()
@@ -252,22 +265,28 @@ class TooLarge(Injector):
 
 
 class DestinationFails(Injector):
-    """What the mapping gives up cannot be delivered at first."""
+    """What the mapping gives up cannot be delivered the first times."""
 
-    every = 1.0
-    lasting = 1.5
+    def begin(self, run: Run, name: str, seed: int, pace: float) -> None:
+        """Begin with nothing given up."""
+        super().begin(run, name, seed, pace)
+        self._tried: Counter[str] = Counter()
 
     def records(self) -> Iterable[Sent]:
-        """Put a record that no invocation holds, while it lasts."""
-        if self.on() and self.random.random() < 0.1:
+        """Put a record that no invocation holds."""
+        if self.due():
             source = Source(self)
             yield Sent(self.run.inflated(source.measure(source.sensor(), [source.now]), source.now))
 
     def discarded(self, failure: dict[str, Any]) -> None:
-        """Fail while it lasts."""
-        if self.on():
-            self.count()
-            raise LocalError("the failure destination cannot be reached (injected)")
+        """Fail."""
+        number = failure["KinesisBatchInfo"]["startSequenceNumber"]
+        with self._lock:
+            self._tried[number] += 1
+            if self._tried[number] > REFUSALS:
+                return
+        self.count()
+        raise LocalError("the failure destination cannot be reached (injected)")
 
 
 def sealed(device: str, key: bytes, kms: Any, kms_key: str) -> Device:

@@ -95,9 +95,14 @@ def slow(call: Call, wire: Wire) -> Reply:
 
 
 def corrupted(call: Call, _wire: Wire) -> Reply:
-    """Do what is asked, and change a byte of the answer's body on its way back."""
+    """Do what is asked, and change a digit of the answer's body on its way back: it still is JSON."""
     head, end, body = call.forward().partition(b"\r\n\r\n")
-    return Reply(head + end + body[:-1] + bytes([body[-1] ^ 1]) if body else head + end)
+    changed = bytearray(body)
+    for at in range(len(body) // 2, len(body)):
+        if body[at : at + 1].isdigit():
+            changed[at] ^= 1
+            break
+    return Reply(head + end + bytes(changed))
 
 
 def garbled(call: Call, _wire: Wire) -> Reply:

@@ -1,0 +1,230 @@
+"""Each guard is needed: without it, the fault that it stands against is found out by the same judgement.
+
+What guards in a worker is taken out of the worker's own code, what guards in the mapping out of this process's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from processor.errors import LocalError
+from processor.local import consumer
+from processor.local.batch import SUCCESS, Outcome
+from processor.local.faults.oracle import judge
+from processor.local.faults.registry import named
+from processor.local.faults.run import started
+from processor.local.system import FUNCTIONS, MAPPING, ROLLUP_MAPPING
+from tests.faults.test_faults import Traffic
+
+SEED = 3
+PATIENCE = 20.0
+
+WORKER = {
+    "identity": (
+        "import processor.batch, random\n"
+        "name = processor.batch.cell_name\n"
+        "processor.batch.cell_name = lambda *given: f't{random.getrandbits(30)}.{name(*given)[-4:]}'\n",
+        ("redelivered", "producer-retry", "kill-before-response", "answer-never-came"),
+    ),
+    "identity of a repeated write": (
+        "import processor.store.writer, random\n"
+        "Writer = processor.store.writer.Writer\n"
+        "request = Writer.request\n"
+        "def renamed(self, part):\n"
+        "    found = request(self, part)\n"
+        "    names = found['ExpressionAttributeNames']\n"
+        "    for mark, name in names.items():\n"
+        "        if name[0] == 'c':\n"
+        "            names[mark] = f'c{random.randrange(60000)}.{name[-4:]}'\n"
+        "    return found\n"
+        "Writer.request = renamed\n",
+        ("answer-lost",),
+    ),
+    "the first copy stays": (
+        "import processor.store.writer\n"
+        "processor.store.writer._expression = lambda n: 'SET ' + ','.join(f'#{i}=:{i}' for i in range(n))\n",
+        ("old-version-replays",),
+    ),
+    "the digest in a cell's name": (
+        "import processor.batch\n"
+        "name = processor.batch.cell_name\n"
+        "processor.batch.cell_name = lambda *given: name(*given)[:-4] + 'AAAA'\n",
+        ("reboot",),
+    ),
+    "failures are reported": (
+        "import processor.batch\n"
+        "processor.batch.Batch.response = lambda self: {'batchItemFailures': []}\n",
+        ("throttled-table", "access-denied", "expired-credentials", "server-errors"),
+    ),
+    "the lowest failure is reported": (
+        "import processor.batch\n"
+        "response = processor.batch.Batch.response\n"
+        "def highest(self):\n"
+        "    if not self.failed:\n"
+        "        return response(self)\n"
+        "    numbers = [self.records[place]['kinesis']['sequenceNumber'] for place in self.failed]\n"
+        "    return {'batchItemFailures': [{'itemIdentifier': max(numbers, key=int)}]}\n"
+        "processor.batch.Batch.response = highest\n",
+        ("throttled-key",),
+    ),
+    "no answer is no success": (
+        "import processor.store.wire\n"
+        "def believed(self, operation, error):\n"
+        "    return processor.store.wire.InvalidWrite('Believed', str(error))\n"
+        "processor.store.wire.Wire._fault = believed\n",
+        ("refused", "reset-before"),
+    ),
+    "rejected records are quarantined": (
+        "import processor.ingest\n"
+        "processor.ingest.Ingest._keep = lambda self, batch: ''\n",
+        ("poison-middle", "clock-1970", "malformed", "empty-key"),
+    ),
+    "a failed quarantine fails its records": (
+        "import processor.batch\n"
+        "processor.batch.Batch.quarantine_failed = lambda self: None\n",
+        ("quarantine-fails",),
+    ),
+    "a time ahead is replaced": (
+        "from processor.decode.gateways import heard, plain\n"
+        "plain.measured_at = lambda at, sent_at, time: at if time is None else time\n",
+        ("clock-ahead", "clock-2038"),
+    ),
+    "readings of a year ago are taken": (
+        "import processor.rules\n"
+        "processor.rules.Limits.allowed = lambda self, arrived: (arrived - 86_400_000, arrived + 3_600_000)\n",
+        ("late-by-days",),
+    ),
+    "a key that cannot be had is a failure": (
+        "import processor.devices\n"
+        "def opened(self, device):\n"
+        "    try:\n"
+        "        return None if device is None else self._vault.key(device)\n"
+        "    except Exception:\n"
+        "        return None\n"
+        "processor.devices.Devices._open = opened\n"
+        "processor.devices.Devices.registered = lambda self, address: False\n",
+        ("kms-disabled",),
+    ),
+    "few values a metric": (
+        "import processor.ingest, processor.telemetry\n"
+        "ages = processor.telemetry.ages\n"
+        "processor.ingest.ages = lambda arrivals, now: ages(arrivals, now, most=10_000)\n"
+        "processor.telemetry.EMF_VALUES = 10_000\n",
+        ("metrics-overflow",),
+    ),
+}  # fmt: skip
+
+
+def answered(instead):
+    """An `outcome_of` that believes what the true one does not."""
+    true = consumer.outcome_of
+
+    def outcome(batch, response):
+        found = true(batch, response)
+        return instead if found.kind == "failed" else found
+
+    return outcome
+
+
+def trusting(self, batch):
+    """Takes an invocation that raised, or was not made, for one that went well."""
+    try:
+        self._invoke_function(batch.event(self._source.stream_arn))
+    except Exception:
+        return SUCCESS
+    return SUCCESS
+
+
+def forgetful(self, batch):
+    """Takes what the failure destination refuses for delivered."""
+    try:
+        self._on_failure(consumer.failure_record(batch, self._source, self._clock()))
+    except Exception:
+        return SUCCESS
+    return SUCCESS
+
+
+MAPPING_GUARDS = {
+    "no answer, no checkpoint": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "_invoke", trusting),
+        ("kill-before-write", "not-invoked", "freeze"),
+    ),
+    "an answer that names no record fails the batch": (
+        lambda patch: patch.setattr(consumer, "outcome_of", answered(Outcome("success"))),
+        ("unknown-identifier", "empty-identifier", "null-identifier", "malformed-answer", "answer-not-json"),
+    ),
+    "the checkpoint waits for the destination": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", forgetful),
+        ("destination-fails",),
+    ),
+    "a closed shard is read to its end": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+        ("split", "merge"),
+    ),
+    "copies within the skew count once": (
+        lambda patch: patch.setattr("processor.store.reader.SKEW_MS", 1000),
+        ("two-gateways", "three-gateways"),
+    ),
+}
+
+
+def only_open(poll):
+    """Ends a shard as soon as it is closed, unread records or not."""
+
+    def polled(self):
+        stream = self.iterator._stream._kinesis
+        shards = getattr(stream, "_shards", {})
+        shard = shards.get(self.queue.shard_id)
+        if shard is not None and shard.closed:
+            self.end()
+        else:
+            poll(self)
+
+    return polled
+
+
+def found_out(fault, aws, **options):
+    """Whether a short run under one fault is judged to have failed."""
+    mapping = replace(MAPPING, batching_window_seconds=0.1)
+    rollup = replace(ROLLUP_MAPPING, batching_window_seconds=0.2)
+    with started(SEED, aws=aws, timeout_s=8, mapping=mapping, rollup_mapping=rollup, **options) as run:
+        run.begin(named([fault]), 0.3)
+        traffic = Traffic(run)
+        injector = run.injectors[fault]
+        deadline = time.monotonic() + PATIENCE
+        while injector.injected < 4 and time.monotonic() < deadline:
+            traffic.send(injector)
+            time.sleep(0.02)
+        run.finish()
+        try:
+            run.drain(PATIENCE)
+        except LocalError:
+            return SimpleNamespace(passed=False, lines=lambda: ["it never ended"])
+        return judge(run)
+
+
+def cases(table):
+    return [(guard, fault) for guard, (_, faults) in table.items() for fault in faults]
+
+
+@pytest.mark.parametrize(("guard", "fault"), cases(WORKER))
+def test_without_its_guard_in_the_worker_a_fault_is_found(guard, fault, aws, tmp_path):
+    folder = tmp_path / "functions"
+    shutil.copytree(FUNCTIONS, folder)
+    main = folder / "ingest" / "main.py"
+    head, _, body = main.read_text().partition("from typing import Any\n")
+    main.write_text(head + "from typing import Any\n" + WORKER[guard][0] + body)
+    found = found_out(fault, aws, functions=folder)
+    assert not found.passed, guard
+
+
+@pytest.mark.parametrize(("guard", "fault"), cases(MAPPING_GUARDS))
+def test_without_its_guard_in_the_mapping_or_the_reader_a_fault_is_found(guard, fault, aws, monkeypatch):
+    MAPPING_GUARDS[guard][0](monkeypatch)
+    found = found_out(fault, aws)
+    assert not found.passed, guard
