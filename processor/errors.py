@@ -44,7 +44,11 @@ class DecodeError(ProcessorError, ValueError):
 
 
 class KeyMissing(DecodeError):
-    """An encrypted advertisement whose device has no key here."""
+    """An encrypted advertisement whose device has no key here. `device` is its address, which the payload may tell."""
+
+    def __init__(self, device: str, *, where: str, payload: bytes) -> None:
+        self.device = device
+        super().__init__("key_missing", f"no bindkey for {device}", where=where, payload=payload)
 
 
 class StoreError(ProcessorError):

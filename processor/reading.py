@@ -15,6 +15,10 @@ Value = int | float | str | bool
 Kind = Literal["number", "identifier", "counter", "flag", "text", "event"]
 
 
+_NAMED = re.compile(r"(?![0-9a-f]{2}:)[a-z0-9_.]{1,64}:.{1,64}")
+"""Namespaces as decode/gateways/readings.py takes them: a short word, or the format's name."""
+
+
 class Quantity(NamedTuple):
     """One thing that sensors report.
 
@@ -251,6 +255,17 @@ def address(text: str) -> str:
         raise DecodeError(
             "address", f"a Bluetooth address has 12 hexadecimal digits, not {text[:40]!r}", where="address"
         ) from None
+
+
+def device_id(text: str) -> str:
+    """Return a device's id in its one spelling: a Bluetooth address, or what a gateway decoded and named itself.
+
+    The latter is a namespace and the id in it: `imsi:295050000000001`, `acme.th:A17`, `ibeacon:UUID.MAJOR.MINOR`.
+    Raises DecodeError for anything else; two hexadecimal digits are no namespace, but an address with a mistake in it.
+    """
+    if _NAMED.fullmatch(text) and text.isprintable():
+        return text
+    return address(text)
 
 
 def address_of(mac: bytes) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from processor.errors import DecodeError, QueryError
-from processor.reading import address
+from processor.reading import device_id
 from processor.store.items import get_items
 from processor.store.reader import Reader
 from processor.store.registry import Device, device_of
@@ -102,11 +102,11 @@ def _member(item: dict[str, AttributeValue]) -> Member:
 
 
 def addresses_of(texts: Iterable[str], place: str) -> tuple[str, ...]:
-    """Return addresses in their one spelling. Raises QueryError, naming the place."""
+    """Return devices' ids in their one spelling. Raises QueryError, naming the place."""
     found = []
     for text in texts:
         try:
-            found.append(address(text))
+            found.append(device_id(text))
         except DecodeError as error:
             raise QueryError(f"{place}: {error}") from None
     return tuple(dict.fromkeys(found))

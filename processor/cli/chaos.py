@@ -47,7 +47,7 @@ class Chaos(click.ParamType[list[Fault]]):
 def pace_of(faults: list[Fault]) -> float:
     """Return about how many seconds pass between two injections of one fault: together they leave room to work."""
     live = sum(fault.make is not None for fault in faults)
-    return max(1.0, live / 6)
+    return max(1.0, live / 3)
 
 
 def under_faults(
@@ -89,7 +89,8 @@ def lines(run: Run, found: Judgement, scenes: Mapping[str, Scene], live: list[Fa
     kinds = ", ".join(f"{name} {count:,}" for name, count in injected.items() if count)
     return [
         "",
-        f"Faults     seed {run.seed}: {sum(injected.values()):,} injected of {len(injected) - len(unused)} kinds: {kinds}",
+        f"Faults     seed {run.seed}: {sum(injected.values()):,} injected, of {len(injected) - len(unused)} kinds: "
+        + kinds,
         *([f"           never had a chance in this run: {', '.join(unused)}"] if unused else []),
         *(f"           {name}, under a virtual clock: {scene.figures}" for name, scene in scenes.items()),
         f"Survived   {run.kills:,} kills; {stats.errors:,} failed invocations, {stats.partials:,} partial ones, "

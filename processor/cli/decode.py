@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from typing import Any
+from zlib import crc32
 
 import click
 import orjson
 
 from processor.decode import decode as decode_advertisement
 from processor.decode.advertisement import manufacturer_data, service_data
+from processor.decode.compiler import DIGEST
+from processor.decode.formats.mesh import decode as sensor_status
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import Reading, address_of, quantity
 from processor.reading import address as canonical
@@ -33,6 +36,7 @@ def _hexadecimal(text: str, what: str) -> int:
 @click.argument("advertisements", nargs=-1, metavar="[HEX]...")
 @click.option("--service", metavar="UUID", help="HEX is bare service data of this 16-bit UUID (FCD2).")
 @click.option("--company", metavar="ID", help="HEX is bare manufacturer data of this company identifier (0499).")
+@click.option("--mesh", is_flag=True, help="HEX is a Bluetooth Mesh access message, decrypted, its opcode first (52…).")
 @click.option("--address", help="The sensor's Bluetooth address.")
 @click.option("--key", metavar="HEX", help="The sensor's bindkey, 32 hexadecimal digits; needs --address.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
@@ -40,6 +44,7 @@ def decode(
     advertisements: tuple[str, ...],
     service: str | None,
     company: str | None,
+    mesh: bool,
     address: str | None,
     key: str | None,
     as_json: bool,
@@ -50,8 +55,8 @@ def decode(
     processor decode 0201061BFF99040512FC5394C37C0004FFFC040CAC364200CDCBB8334C884F
     processor decode --service FCD2 4002C40903BF13
     """  # noqa: D301 - \b is click's
-    if service is not None and company is not None:
-        raise click.UsageError("--service and --company exclude each other")
+    if [service is not None, company is not None, mesh].count(True) > 1:
+        raise click.UsageError("--service, --company and --mesh exclude each other")
     uuid = None if service is None else _hexadecimal(service, "--service")
     company_id = None if company is None else _hexadecimal(company, "--company")
     device = None if address is None else canonical(address)
@@ -68,7 +73,7 @@ def decode(
     failed = False
     for text in advertisements or _lines():
         try:
-            found = _decode(text, uuid, company_id, device, keys)
+            found = _mesh(text, device) if mesh else _decode(text, uuid, company_id, device, keys)
         except DecodeError as error:
             failed = True
             click.echo(orjson.dumps({"error": str(error), "reason": error.reason}) if as_json else f"error: {error}")
@@ -88,13 +93,27 @@ def _lines() -> Iterator[str]:
     return filter(None, map(str.strip, sys.stdin))
 
 
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x").removeprefix("0X"))
+    except ValueError as error:
+        raise DecodeError("hex", f"{error}: {text[:40]!r}", where="command line") from None
+
+
+def _mesh(text: str, device: str | None) -> list[Reading]:
+    """Decode an access message, which no advertisement carries in the clear: a gateway has decrypted it."""
+    message = _bytes(text)
+    decoded = sensor_status(message)
+    if decoded is None:
+        return []
+    digest = crc32(message) & DIGEST
+    return [Reading(device or ANY_ADDRESS, None, decoded.format, decoded.values, decoded.counter, digest)]
+
+
 def _decode(
     text: str, service: int | None, company: int | None, device: str | None, keys: dict[str, bytes]
 ) -> list[Reading]:
-    try:
-        data = bytes.fromhex(text.removeprefix("0x").removeprefix("0X"))
-    except ValueError as error:
-        raise DecodeError("hex", f"{error}: {text[:40]!r}", where="command line") from None
+    data = _bytes(text)
     try:
         if service is not None:
             data = service_data(service, data)

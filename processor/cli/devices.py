@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ from processor.cli.show import FORMATS, show
 from processor.cli.times import iso
 from processor.devices import Vault
 from processor.errors import DecodeError, SettingsError
-from processor.reading import address as canonical
-from processor.reading import quantity
+from processor.reading import device_id, quantity
 from processor.settings import Settings
 from processor.store import client
 from processor.store.reader import Reader
 from processor.store.registry import Calibration, Device, Registry
 
 COLUMNS = ("address", "name", "site", "model", "calibration", "key", "secret")
+_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_FORMULA = re.compile(rf"(?P<name>\w+)=(?:(?P<scale>-?{_DECIMAL})\*)?x(?P<offset>[+-]{_DECIMAL})?")
 
 
 @contextmanager
@@ -79,11 +82,13 @@ def import_devices(source: Path, kms_key: str | None) -> None:
 
     Columns: address, name, site, model, calibration (temperature=1.02*x-0.5; several apart by semicolons), key (a
     bindkey of 32 hexadecimal digits, kept encrypted) or secret (the name of a Secrets Manager secret that holds it).
-    Only address is required; what a row leaves empty stays as it is.
+    Only address is required; what a row leaves empty stays as it is. What is no Bluetooth device is named as its
+    readings name it (imsi:295050000000001).
     """
     settings = Settings.read()
     keys = vault(settings)
-    read = [_device(row, place, keys, kms_key or settings.keys_kms_key) for place, row in _rows(source)]
+    kms = kms_key or settings.keys_kms_key
+    read = _each_once((place, _device(row, place, keys, kms)) for place, row in _rows(source))
     if not read:
         raise click.ClickException(f"{source} has no devices")
     with registry(settings) as table:
@@ -123,7 +128,7 @@ def set_device(address: str, kms_key: str | None, **columns: str | None) -> None
 def show_devices(addresses: tuple[str, ...], form: str) -> None:
     """Show what is registered, of all devices or of some. Keys are never shown."""
     with registry(Settings.read()) as table:
-        found = table.many(map(canonical, addresses)).values() if addresses else table.all()
+        found = table.many(map(device_id, addresses)).values() if addresses else table.all()
         rows = [_shown(device) for device in sorted(found, key=lambda device: device.address)]
     show(rows, form, "registry")
 
@@ -142,15 +147,37 @@ def _shown(device: Device) -> dict[str, Any]:
 
 
 def _rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield a file's rows, each with its place in words."""
-    text = source.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        rows: Iterable[Any] = json.loads(text)
-        first = 1
-    else:
-        rows, first = csv.DictReader(text.splitlines()), 2
-    for number, row in enumerate(rows, first):
-        yield f"{source}, {'line' if first == 2 else 'entry'} {number}", row
+    """Yield a file's rows, each with its place in words. Raises SettingsError for what is neither CSV nor JSON."""
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+        if text.lstrip().startswith(("[", "{")):
+            found = json.loads(text)
+            for number, row in enumerate(found if isinstance(found, list) else [found], 1):
+                if not isinstance(row, dict):
+                    raise SettingsError(f"{source}, entry {number}: a device is an object, not {str(row)[:40]!r}")
+                yield f"{source}, entry {number}", row
+        else:
+            lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            for each in lines:
+                if None in each:
+                    raise SettingsError(f"{source}, line {lines.line_num}: more cells than the header has columns")
+                yield f"{source}, line {lines.line_num}", each
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{source} is not UTF-8 text: {error}") from None
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{source}, line {error.lineno}: not JSON: {error.msg}") from None
+    except csv.Error as error:
+        raise SettingsError(f"{source}, line {lines.line_num}: not CSV: {error}") from None
+
+
+def _each_once(rows: Iterable[tuple[str, Device]]) -> list[Device]:
+    """Return the devices of a file. Raises SettingsError where one comes twice: which row counts, nobody says."""
+    found: dict[str, Device] = {}
+    for place, device in rows:
+        if device.address in found:
+            raise SettingsError(f"{place}: {device.address} comes twice")
+        found[device.address] = device
+    return list(found.values())
 
 
 def _device(row: Mapping[str, Any], place: str, keys: Vault, kms_key: str) -> Device:
@@ -159,7 +186,7 @@ def _device(row: Mapping[str, Any], place: str, keys: Vault, kms_key: str) -> De
     if unknown:
         raise SettingsError(f"{place}: no column is called {', '.join(sorted(unknown))}: they are {', '.join(COLUMNS)}")
     try:
-        address = canonical(str(row.get("address") or ""))
+        address = device_id(str(row.get("address") or "").strip())
     except DecodeError as error:
         raise SettingsError(f"{place}: {error}") from None
     name, site, model, secret = (
@@ -193,13 +220,18 @@ def _calibrations(text: str, place: str) -> dict[str, Calibration]:
     """Read `temperature=1.02*x-0.5; humidity=x+3`."""
     found = {}
     for part in filter(None, map(str.strip, text.split(";"))):
-        name, _, formula = part.partition("=")
-        scale, _, offset = formula.replace(" ", "").partition("x")
-        try:
-            quantity(name.strip())
-            found[name.strip()] = Calibration(Decimal(scale.removesuffix("*") or 1), Decimal(offset or 0))
-        except (KeyError, InvalidOperation):
+        formula = _FORMULA.fullmatch(part.replace(" ", ""))
+        if formula is None or not _is_number(formula["name"]):
             raise SettingsError(
                 f"{place}: {part!r} is no calibration: it takes quantity=scale*x+offset, such as temperature=1.02*x-0.5"
-            ) from None
+            )
+        found[formula["name"]] = Calibration(Decimal(formula["scale"] or 1), Decimal(formula["offset"] or 0))
     return found
+
+
+def _is_number(name: str) -> bool:
+    """Tell whether a quantity is there and can be corrected: flags, texts and counters cannot."""
+    try:
+        return quantity(name).kind == "number"
+    except KeyError:
+        return False

@@ -14,7 +14,7 @@ from processor.cli.times import When, iso
 from processor.devices import Devices
 from processor.errors import DecodeError
 from processor.quarantine import Quarantine
-from processor.reading import address as canonical
+from processor.reading import device_id
 from processor.rules import Rules
 from processor.selection import Selection
 from processor.settings import Settings
@@ -60,10 +60,10 @@ def quarantine_of(settings: Settings) -> Quarantine:
 
 
 def address(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return a device's address in its one spelling: a callback of click."""
+    """Return a device's id in its one spelling: a callback of click."""
     del context, parameter
     try:
-        return None if value is None else canonical(value)
+        return None if value is None else device_id(value)
     except DecodeError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from processor.cli.show import show
 from processor.cli.times import When, iso
 from processor.errors import DecodeError
-from processor.reading import address as canonical
+from processor.reading import device_id
 from processor.settings import Settings
 from processor.store import client
 from processor.store.budget import Budget, Metered
@@ -105,7 +105,7 @@ def verify(
 
 def _address(text: str) -> str:
     try:
-        return canonical(text)
+        return device_id(text)
     except DecodeError as error:
         raise click.BadParameter(str(error), param_hint="DEVICE") from None
 

@@ -26,7 +26,7 @@ from processor.dashboard.health import Health
 from processor.dashboard.rejected import Busy, Rejected
 from processor.dashboard.series import POINTS, Series
 from processor.errors import DecodeError, ProcessorError, SettingsError
-from processor.reading import address
+from processor.reading import device_id
 
 STATIC = Path(__file__).parent / "static"
 PAGES = ("/", "/devices/{device}", "/pipeline", "/rejected")
@@ -130,7 +130,7 @@ class Api:
 
 
 def _address(request: Request) -> str:
-    return address(request.path_params["device"])
+    return device_id(request.path_params["device"])
 
 
 def _integer(text: str | None, name: str, default: int) -> int:

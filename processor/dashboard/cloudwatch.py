@@ -39,12 +39,15 @@ class Names(NamedTuple):
     stream: str
     functions: Mapping[str, str]
     readings: str
+    summaries: tuple[str, ...] = ()
+    """The tables that `rollup` writes."""
 
     @classmethod
     def of(cls, table_prefix: str) -> Names:
         """Return the names that go with a table prefix (`processor-prod-`)."""
         functions = {name: f"{table_prefix}{name}" for name in FUNCTIONS}
-        return cls(table_prefix.rstrip("-_."), functions, f"{table_prefix}readings")
+        summaries = (f"{table_prefix}rollups", f"{table_prefix}devices")
+        return cls(table_prefix.rstrip("-_."), functions, f"{table_prefix}readings", summaries)
 
 
 def queries(names: Names, shards: Iterable[str] = ()) -> list[Query]:
@@ -61,6 +64,10 @@ def queries(names: Names, shards: Iterable[str] = ()) -> list[Query]:
         Query("duration_ms", NAMESPACE, "BatchDuration", "Average", ingest),
         Query("write_units", "AWS/DynamoDB", "ConsumedWriteCapacityUnits", "Sum", table),
         Query(f"age.{ALL}", kinesis, "GetRecords.IteratorAgeMilliseconds", "Maximum", stream),
+    ]
+    found += [
+        Query(f"units.{table}", "AWS/DynamoDB", "ConsumedWriteCapacityUnits", "Sum", {"TableName": table})
+        for table in names.summaries
     ]
     found += [
         Query(f"age.{shard}", kinesis, "IteratorAgeMilliseconds", "Maximum", stream | {"ShardId": shard})
@@ -168,6 +175,7 @@ def _snapshot(values: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
         "functions": functions,
         "costs": prices.costs(
             write_units=total["write_units"],
+            rollup_units=sum(units for name, units in total.items() if name.startswith("units.")),
             readings=round(total["stored"]),
             invocations=round(sum(total[f"{name}.invocations"] for name in FUNCTIONS)),
             gb_seconds=seconds * max(limits, default=0) / 1024,

@@ -26,10 +26,12 @@ from typing import Any, Protocol, Self
 from processor.dashboard import prices
 
 SAMPLE_SECONDS = 2.0
+WRITES = ("written", "stale", "devices")
+"""What costs the roll-up function a write, of one unit nearly always: its items are small."""
+
 SAMPLES = 1800
 """An hour is kept."""
 
-QUIET = ("[INFO]", "[DEBUG]")  # as AWS's runtime client writes other libraries' lines
 COUNTED = ("stored", "duplicates", "rejected", "failed")
 LEDGER = ("received", "stored", "duplicates", "rejected", "ignored", "failed")
 COLUMNS = ("t", "records", *COUNTED, "age_ms", "duration_ms", "write_units")
@@ -89,9 +91,15 @@ class Totals(Calls, Protocol):
     ignored: Counter[str]
 
 
+class RollupTotals(Calls, Protocol):
+    """What it adds up of the roll-up function: its counts as its log line has them."""
+
+    counts: Counter[str]
+
+
 def _troubles(calls: Calls) -> list[str]:
-    """Return the last lines of a function's output that say more than that all is well."""
-    return [line for line in calls.troubles if not line.startswith(QUIET)][-5:]
+    """Return the last lines of a function's output that were warnings or worse."""
+    return calls.troubles[-5:]
 
 
 class Stats(Protocol):
@@ -113,12 +121,13 @@ class RunHealth:
         totals: Totals,
         stats: Callable[[], Stats],
         *,
-        rollup: Calls,
+        rollup: RollupTotals,
         rollup_stats: Callable[[], Stats],
         memory_mb: Mapping[str, int],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._totals = totals
+        self._rollup = rollup
         self._stats = stats
         self._calls: dict[str, tuple[Calls, Callable[[], Stats]]] = {
             "ingest": (totals, stats),
@@ -189,6 +198,7 @@ class RunHealth:
             "functions": [self._function(name) for name in self._calls],
             "costs": prices.costs(
                 write_units=totals.write_units,
+                rollup_units=sum(self._rollup.counts[name] for name in WRITES),
                 readings=totals.ledger["stored"],
                 invocations=sum(calls.batches for calls, _ in self._calls.values()),
                 gb_seconds=sum(

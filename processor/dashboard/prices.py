@@ -16,11 +16,21 @@ NOTE = f"{REGION}, on demand, AWS's price lists: check those of your region"
 
 
 def costs(
-    *, write_units: float, readings: int, invocations: int, gb_seconds: float, shard_hours: float
+    *,
+    write_units: float,
+    rollup_units: float,
+    readings: int,
+    invocations: int,
+    gb_seconds: float,
+    shard_hours: float,
 ) -> dict[str, Any]:
-    """Return what was used, each with its price, and what a million readings come to in writes alone."""
+    """Return what was used, each with its price, and what a million readings come to in writes alone.
+
+    write_units: of the table of readings. rollup_units: of roll-ups and devices.
+    """
     lines = (
-        ("DynamoDB write units", write_units, WRITE_UNIT),
+        ("Write units: readings", write_units, WRITE_UNIT),
+        ("Write units: roll-ups, devices", rollup_units, WRITE_UNIT),
         ("Lambda invocations", invocations, INVOCATION),
         ("Lambda GB-seconds", gb_seconds, GB_SECOND),
         ("Kinesis shard hours", shard_hours, SHARD_HOUR),

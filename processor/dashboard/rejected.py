@@ -14,7 +14,7 @@ from typing import Any
 from processor.decode.gateways import ALL, Known
 from processor.errors import DecodeError, SettingsError
 from processor.quarantine import Quarantine
-from processor.reading import address
+from processor.reading import device_id
 from processor.redrive import Redrive
 from processor.selection import Selection, devices_of
 
@@ -138,7 +138,7 @@ def _selection(asked: Mapping[str, Any]) -> Selection:
     if "records" in asked and not names:
         raise SettingsError("no record is named")
     try:
-        found = None if device is None else address(str(device))
+        found = None if device is None else device_id(str(device))
     except DecodeError as error:
         raise SettingsError(str(error)) from None
     times = [asked.get(name) for name in ("from", "to")]

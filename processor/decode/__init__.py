@@ -132,7 +132,7 @@ def readings(
             )
         decoded = None
         if ad_type == MANUFACTURER_DATA and (decoder is None or decoder is decode_nokia or length == _LOOKS_BORROWED):
-            borrower, called, read = _beside(data[:start] + data[after:], model, decoder, length)
+            borrower, called, read = _beside(data[:start] + data[after:], model, decoder is not None, length)
             if read is not None and address is not None:
                 reading = read(data, start, after, address, at, gateway, rssi)
                 if reading is not None:
@@ -159,12 +159,13 @@ def readings(
 
 @lru_cache(maxsize=4096)
 def _beside(
-    beside: bytes, model: str | None, decoder: object, length: int
+    beside: bytes, model: str | None, known: bool, length: int
 ) -> tuple[Decoder | None, str | None, Whole | None]:
     """Return whose manufacturer data may be, whose company identifier is data, their local name and the short way.
 
     It is told by the local name, or a UUID, among the AD structures that stand `beside`, the same in a sensor's every
-    advertisement; `model` is the local name heard earlier, `decoder` that of the company, `length` the structure's.
+    advertisement. model: the local name heard earlier. known: whether the company is one, which then is Nokia's, or has
+    to ask first. length: the structure's.
     """
     borrower = None if model is None else BY_NAME.get(model[:3].encode())
     name = b""
@@ -182,6 +183,6 @@ def _beside(
                 uuid += size
         at = next_at
     called = str(name, "utf-8", "replace") if name else model
-    if decoder is decode_nokia and length != _LOOKS_BORROWED:
-        return None, called, nokia_ways(beside, called or "").get(length)
-    return borrower, called, borrowed_ways(borrower, called or "").get(length) if decoder is None else None
+    if known:
+        return (borrower if length == _LOOKS_BORROWED else None), called, nokia_ways(beside, model).get(length)
+    return borrower, called, borrowed_ways(borrower, called or "").get(length)

@@ -8,7 +8,6 @@ among a few byte strings, each with what it means.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -121,45 +120,48 @@ class TlvFormat:
         """
         head, where = self.id_size + 1, self.name
         general, by_product = self._tables()
-        unpack = struct.Struct("<BB" if head == 2 else "<HB").unpack_from
 
         def read(data: bytes, at: int, product: int = 0) -> dict[str, Value]:
             found: dict[str, Value] = {}
             rows = by_product.get(product, general)
             last = len(data) - head
             while at <= last:
-                id_, length = unpack(data, at)
+                length = data[at + head - 1]
                 if at + length > last:
                     raise DecodeError(
                         "truncated", f"an object of {head + length} bytes, but {len(data) - at} are left",
                         where=where, offset=at, payload=data,
                     )  # fmt: skip
-                each = rows.get(id_ << 8 | length)
+                each = rows.get(data[at : at + head])
                 if each is not None:
                     values = each.read_at(data, at + head)
                     if not found:
                         found = values
-                    elif found.keys().isdisjoint(values):
-                        found.update(values)
                     else:
-                        _add(found, values)
+                        both = found | values
+                        if len(both) < len(found) + len(values):
+                            both = _added(found, values)
+                        found = both
                 at += head + length
             return found
 
         return read
 
-    def _tables(self) -> tuple[dict[int, Tlv], dict[int, dict[int, Tlv]]]:
-        """Return the objects by type and length, those of any product and those of some, who share what is the same."""
-        general = {each.id << 8 | each.length: each for each in self.objects if each.products is None}
+    def _tables(self) -> tuple[dict[bytes, Tlv], dict[int, dict[bytes, Tlv]]]:
+        """Return the objects by how they start, those of any product and those of some, who share what is the same."""
+        general = {self._head(each): each for each in self.objects if each.products is None}
         own: dict[int, list[int]] = {}
         for place, each in enumerate(self.objects):
             for product in each.products or ():
                 own.setdefault(product, []).append(place)
-        shared: dict[tuple[int, ...], dict[int, Tlv]] = {}
+        shared: dict[tuple[int, ...], dict[bytes, Tlv]] = {}
         for places in set(map(tuple, own.values())):
             rows = [self.objects[place] for place in places]
-            shared[places] = general | {each.id << 8 | each.length: each for each in rows}
+            shared[places] = general | {self._head(each): each for each in rows}
         return general, {product: shared[tuple(places)] for product, places in own.items()}
+
+    def _head(self, each: Tlv) -> bytes:
+        return each.id.to_bytes(self.id_size, "little") + bytes([each.length])
 
     def write(self, values: Values, product: int = 0) -> bytes:
         """Return the objects that say `values`: `compile` backwards.
@@ -181,7 +183,7 @@ class TlvFormat:
                         continue
                     if exact and each.read(data) != asked:
                         continue
-                    written += each.id.to_bytes(self.id_size, "little") + bytes([each.length]) + data
+                    written += self._head(each) + data
                     for name in names:
                         del wanted[name]
         if wanted:
@@ -198,11 +200,12 @@ class TlvFormat:
         ]
 
 
-def _add(found: dict[str, Value], values: Values) -> None:
-    """Put an object's values beside those of the objects before it, numbered where they come again."""
+def _added(found: dict[str, Value], values: Values) -> dict[str, Value]:
+    """Return an object's values beside those of the objects before it, numbered where they come again."""
     for name, value in values.items():
         unused, number = name, 1
         while unused in found:
             number += 1
             unused = f"{name}_{number}"
         found[unused] = value
+    return found

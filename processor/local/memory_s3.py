@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 
-class NoSuchKey(ClientError):
+class NoSuchKey(ClientError):  # type: ignore[misc] # botocore ships no types
     """There is no such object."""
 
 

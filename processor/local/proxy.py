@@ -76,6 +76,7 @@ class Proxy:
         self._target = (host, int(port))
         self._fault = fault
         self._lock = threading.Lock()
+        self._refusing = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closed = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -90,14 +91,15 @@ class Proxy:
 
     def refuse(self, seconds: float) -> None:
         """Refuse connections for so long, and break those that are open: nothing listens there any more."""
-        with self._lock:
-            self._stop_listening()
-        self._closed.wait(seconds)
-        while not self._closed.is_set():
-            with self._lock, contextlib.suppress(OSError):  # the port may still be in somebody's hands
-                self._listener = socket.create_server(("127.0.0.1", self._port))
-                return
-            time.sleep(RETRY_SECONDS)
+        with self._refusing:  # one after the other
+            with self._lock:
+                self._stop_listening()
+            self._closed.wait(seconds)
+            while not self._closed.is_set():
+                with self._lock, contextlib.suppress(OSError):  # the port may still be in somebody's hands
+                    self._listener = socket.create_server(("127.0.0.1", self._port))
+                    return
+                time.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
         """Stop listening, and break what is open."""

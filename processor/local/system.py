@@ -87,7 +87,7 @@ class System:
         }
         self._aws = aws
         self._timeout_s = timeout_s
-        self._functions = functions
+        self.functions = functions
         self._seams = seams
 
     def __enter__(self) -> Self:
@@ -135,7 +135,7 @@ class System:
 
     def _function(self, name: str, totals: Blobs) -> Function:
         return Function(
-            self._functions / name,
+            self.functions / name,
             environment=self.variables,
             sink=self._seams.sink(name, totals.line),
             concurrency=self._workers,
@@ -170,8 +170,9 @@ class System:
     def put(self, record: bytes, key: str | None = None) -> Future[None]:
         """Put one record into the stream and remember it for the check.
 
-        key: its partition key; a random one by default, as Funnel has them. The future is done when the stream has taken it, and fails with LocalError where it does not, however often it
-        is sent. Raises LocalError for a record that no stream takes.
+        key: its partition key; a random one by default, as Funnel has them. The future is done when the stream has
+        taken it, and fails with LocalError where it does not, however often it is sent. Raises
+        LocalError for a record that no stream takes.
         """
         try:
             return self._outbox.put(key or f"{random.getrandbits(64):0{KEY_LENGTH}x}", record)

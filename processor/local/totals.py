@@ -10,6 +10,9 @@ import orjson
 
 KEPT_LINES = 200
 
+QUIET = ("[INFO]", "[DEBUG]")
+"""How the lines begin that libraries log and the runtime formats, where they are no warnings."""
+
 
 class Blobs:
     """Adds up one function's EMF blobs; keeps the last lines that are warnings or worse. Safe for several threads."""
@@ -30,7 +33,8 @@ class Blobs:
             found = None
         with self._lock:
             if not isinstance(found, dict):
-                self._trouble(line)
+                if not line.startswith(QUIET):
+                    self._trouble(line)
             elif "_aws" in found:
                 self._blob(found)
             elif found.get("level") not in ("INFO", "DEBUG"):

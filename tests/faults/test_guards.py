@@ -59,7 +59,7 @@ WORKER = {
     "failures are reported": (
         "import processor.batch\n"
         "processor.batch.Batch.response = lambda self: {'batchItemFailures': []}\n",
-        ("throttled-table", "access-denied", "expired-credentials", "server-errors"),
+        ("access-denied", "expired-credentials"),
     ),
     "the lowest failure is reported": (
         "import processor.batch\n"
@@ -70,14 +70,14 @@ WORKER = {
         "    numbers = [self.records[place]['kinesis']['sequenceNumber'] for place in self.failed]\n"
         "    return {'batchItemFailures': [{'itemIdentifier': max(numbers, key=int)}]}\n"
         "processor.batch.Batch.response = highest\n",
-        ("throttled-key",),
+        ("access-denied",),
     ),
-    "no answer is no success": (
-        "import processor.store.wire\n"
-        "def believed(self, operation, error):\n"
-        "    return processor.store.wire.InvalidWrite('Believed', str(error))\n"
-        "processor.store.wire.Wire._fault = believed\n",
-        ("refused", "reset-before"),
+    "what is not known to be written has failed": (
+        "import processor.store.writer\n"
+        "def believed(self, part, reason):\n"
+        "    part.written.stored.update(part.cells)\n"
+        "processor.store.writer._Run.fail = believed\n",
+        ("throttled-key", "no-address"),
     ),
     "rejected records are quarantined": (
         "import processor.ingest\n"

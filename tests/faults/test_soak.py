@@ -1,6 +1,6 @@
 """All faults at once, under a new seed each time: what `processor run --chaos all` says of itself, and its exit status.
 
-    uv run pytest tests/faults/test_soak.py --soak-seconds 600 [--soak-seed N] -s
+uv run pytest tests/faults/test_soak.py --soak-seconds 600 [--soak-seed N] -s
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def everything():
         (PLAIN, manufacturer_data(ruuvi.COMPANY, plain)),
         *(encrypted(device, key) for device, key in KEYS.items()),
         encrypted(BY_BAD_SECRET, KEYS[BY_SECRET]),
-        (MODEL, service_data(0xFD3D, bytes.fromhex("5400e4"))),  # a SwitchBot Meter says its model, no values
+        (MODEL, service_data(0xFD3D, bytes.fromhex("5400e4"))),  # a SwitchBot Meter says its model and its battery
         (PLAIN, TRUNCATED),
         (PLAIN, manufacturer_data(0x1234, bytes(range(100, 120)))),
     ]

@@ -108,13 +108,42 @@ def test_json_and_set_change_only_what_they_say(registry, tmp_path):
         (f"address,calibration\n{MINE},warmth=x+1\n", "no calibration"),
         (f"address,name\n{MINE},\n", "nothing but an address"),
         ("address,name\n", "has no devices"),
+        (f"address,calibration\n{MINE},temperature=5\n", "no calibration"),  # not a scale: what is x?
+        (f"address,calibration\n{MINE},temperature=x2\n", "no calibration"),
+        (f"address,calibration\n{MINE},temperature=NaN*x\n", "no calibration"),
+        (f"address,calibration\n{MINE},door=x+3\n", "no calibration"),  # a flag
+        (f'address,name\n{HERS},"two\nlines"\n{MINE},\n', "line 4: there is nothing but an address"),
+        (f"address,name\n{MINE},x\n{MINE.lower()},y\n", "line 3: AA:00:00:00:00:02 comes twice"),
+        (f"address,name\n{MINE},x,y\n", "line 2: more cells"),
+        (f'address,name\n{MINE},"x\n', "not CSV"),
+        ("address,name\naa:00:00:00:00:0z,x\n", "line 2: address"),
+        (f'[{{"address": "{MINE}", "name":\n', "line 2: not JSON"),
+        ("[1]", "entry 1: a device is an object"),
+        (f'["{MINE}"]', "entry 1: a device is an object"),
+        (f"address,name\n{MINE},K\xfcche\n", "not UTF-8"),
     ],
 )
 def test_a_file_with_a_mistake_registers_nobody_and_names_its_place(registry, tmp_path, text, message):
     source = tmp_path / "fleet.csv"
-    source.write_text(text)
+    source.write_text(text, encoding="latin-1")
     assert message in run("devices", "import", str(source), status=1)
     assert list(registry.all()) == []
+
+
+def test_what_a_gateway_decoded_and_named_is_registered_by_that_name(registry, tmp_path):
+    """A SORACOM button is its SIM, a user's own source a namespace and an id: neither has a Bluetooth address."""
+    source = tmp_path / "fleet.csv"
+    source.write_text("address,name\nimsi:295050000000001,Doorbell\nacme:A17,Roof\n")
+    run("devices", "import", str(source))
+    run("devices", "set", "acme:A17", "--calibration", "temperature = x - 0.5")
+    assert shown("acme:A17")["acme:A17"]["calibration"] == "temperature=1*x-0.5"
+    assert shown("imsi:295050000000001").keys() == {"imsi:295050000000001"}
+
+
+def test_a_single_object_is_a_fleet_of_one(registry, tmp_path):
+    source = tmp_path / "one.json"
+    source.write_text(json.dumps({"address": MINE, "name": "Cellar"}))
+    assert "1 devices registered" in run("devices", "import", str(source))
 
 
 def test_a_key_is_bound_to_its_device(aws, registry):

@@ -5,16 +5,23 @@ infra/terraform/tests/rights.tftest.hcl compares the same table with what Terraf
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from processor.cli import main
+from processor.failures import key_of
 from processor.local.aws import EmbeddedAws
 from processor.local.proxy import Proxy
 from processor.local.system import FUNCTIONS
-from tests.integration.handlers import BUCKET, PREFIX, changed, everything, function, furnish, kinesis
+from processor.quarantine import Quarantine, Rejection
+from tests.integration.handlers import BUCKET, MODEL, PREFIX, changed, everything, function, furnish, kinesis
 
 RIGHTS = json.loads((Path(__file__).parents[1] / "rights.json").read_text())
 ROLE_OF_S3 = {"PUT": "PutObject", "GET": "GetObject", "DELETE": "DeleteObject", "HEAD": "GetObject"}
@@ -98,6 +105,65 @@ def test_rollup_calls_what_its_role_may_and_all_of_that(aws, wire):
         dynamodb.delete_item(TableName=f"{PREFIX}-readings", Key={"device": {"S": gone[0]}, "slot": {"N": gone[1]}})
         assert rollup.invoke(changed(("REMOVE", *gone), ("REMOVE", *places[1]))) == {"batchItemFailures": []}
     assert wire.compare(RIGHTS["rollup"]["calls"]) == ([], [])
+
+
+def documented():
+    """What processor/README.md says of each command: words such as PutObject, by command."""
+    readme = (Path(__file__).parents[2] / "processor" / "README.md").read_text()
+    rows = readme.partition("user of these commands may do\n")[2].partition("\nWith ")[0].strip().splitlines()[2:]
+    found, above = {}, [set(), set(), set()]
+    for row in rows:
+        name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        also = [before if re.search("the same|as above", cell) else set() for cell, before in zip(cells, above)]
+        above = [set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|(?<=kms:)\w+", cell)) | more for cell, more in zip(cells, also)]
+        for command in re.findall("`([^`]+)`", name):
+            whole = command if command.startswith(name.split("`")[1].split()[0]) else f"{name.split('`')[1].split()[0]} {command}"
+            found[whole] = set().union(*above)
+    return found
+
+
+def test_the_commands_call_what_the_readme_says(aws, wire, tmp_path):
+    """None of them anything else; and whatever it names, one of them calls."""
+    event = kinesis(everything(), b"{")
+    with function("ingest", wire.variables, lambda line: None) as ingest:
+        ingest.invoke(event)
+    s3, at = aws.client("s3"), datetime.now(UTC)
+    info = {"shardId": "shardId-000000000000", "startSequenceNumber": "1", "endSequenceNumber": "2", "batchSize": 2}
+    failure = {
+        "requestContext": {"requestId": "r", "condition": "RetryAttemptsExhausted", "approximateInvokeCount": 3},
+        "timestamp": at.isoformat(),
+        "KinesisBatchInfo": info | {"approximateArrivalOfFirstRecord": at.isoformat()},
+        "payload": json.dumps(event),
+    }
+    record = base64.b64decode(event["Records"][0]["kinesis"]["data"])
+    s3.put_object(Bucket=BUCKET, Key=key_of(failure, "mapping"), Body=json.dumps(failure))
+    s3.put_object(Bucket=BUCKET, Key=f"archive/{at:%Y/%m/%d/%H}/x", Body=record)
+    entry = {"kinesis": event["Records"][0]["kinesis"], "eventID": "shardId-000000000000:9"}
+    Quarantine(BUCKET, lambda: s3, prefix="quarantine/x/").put([(entry, [Rejection(1, "key_missing", "")])])
+    aws.client("kinesis").create_stream(StreamName="stream", ShardCount=1)
+    devices = {"TableName": f"{PREFIX}-devices", "Key": {"device": {"S": MODEL}}}
+    seen, said = {}, documented()
+    for command, arguments in {
+        "quarantine list": [],
+        "quarantine show": [],
+        "quarantine redrive": [],
+        "failures list": [],
+        "failures show": [],
+        "failures redrive": [],
+        "replay s3://…": [f"s3://{BUCKET}"],
+        "replay … --to-stream": [f"s3://{BUCKET}", "--to-stream", "stream"],
+    }.items():
+        aws.client("dynamodb").delete_item(**devices)
+        wire.seen.clear()
+        words = [word for word in command.split() if word.isalpha() and word.isascii()]
+        done = CliRunner().invoke(main, [*words, *arguments], env=wire.variables)
+        assert done.exit_code in (0, 1), done.output
+        assert not isinstance(done.exception, Exception), done.output
+        seen[command] = {call.partition(" ")[0].partition(":")[2].replace("GET", "ListBucket") for call in wire.seen}
+        assert seen[command]
+        assert seen[command] <= said[command], command
+    assert seen.keys() == said.keys()
+    assert set().union(*seen.values()) == set().union(*said.values())
 
 
 def test_every_function_is_in_the_table():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,48 @@ def test_decode_without_an_address_still_shows_the_values():
     assert found["values"] == {"temperature": 25.0, "humidity": 50.55}
 
 
+CARRIERS = {
+    "atc1441": ("--service", "181A"), "pvvx": ("--service", "181A"), "mibeacon": ("--service", "FE95"),
+    "eddystone": ("--service", "FEAA"), "ibeacon": ("--company", "004C"), "switchbot": ("--service", "FD3D"),
+    "omron": ("--company", "02D5"), "minew": ("--service", "FFE1"), "govee": ("--company", "EC88"),
+    "bluetooth": ("--mesh",),
+}  # fmt: skip
+OURS = {
+    "pressure_hPa": ("pressure", 100), "sound_level_dB": ("sound_level", 1), "etvoc_ppb": ("etvoc", 1),
+    "eco2_ppm": ("eco2", 1), "counter": ("packet_id", 1), "property 0x0057": ("current", 1),
+    "property 0x0059": ("voltage", 1),
+}  # fmt: skip
+"""The shared vectors' names: ours, and what to multiply theirs by."""
+
+
+@pytest.mark.parametrize(
+    "vector", json.loads((VECTORS / "others.json").read_text())["vectors"], ids=lambda v: f"{v['format']}-{v['hex']}"
+)
+def test_decode_names_the_format_and_gives_exact_values_of_every_shared_vector(vector):
+    """Through the command itself, as a user types it."""
+    maker = vector["format"].split()[0]
+    bare = vector["hex"].removeprefix("4C00") if maker == "ibeacon" else vector["hex"]
+    keys = ("--address", vector["mac"], "--key", vector["key"]) if "key" in vector else ()
+    (found,) = objects(run("decode", "--json", *CARRIERS[maker], *keys, bare))
+    assert found["format"].startswith("mesh" if maker == "bluetooth" else maker)
+    for theirs, value in vector["values"].items():
+        name, factor = OURS.get(theirs, (theirs, 1))
+        exact = value if isinstance(value, str) else float(Decimal(repr(value)) * factor)
+        assert found["values"][name] == exact
+
+
+def test_decode_of_another_mesh_message_knows_no_format_and_a_cut_one_is_an_error():
+    assert objects(run("decode", "--json", "--mesh", "8201")) == [{"format": None}]
+    done = run("decode", "--json", "--mesh", "52e20ac8", "zz")
+    assert [each["reason"] for each in objects(done)] == ["truncated", "hex"]
+    assert done.exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--service", "FCD2", "--company", "0499", "00"), "exclude each other"),
+        (("--service", "FCD2", "--mesh", "00"), "exclude each other"),
         (("--service", "hello", "00"), "hexadecimal"),
         (("--company", "12345", "00"), "hexadecimal"),
         (("--key", "00" * 16, "00"), "--address"),

@@ -264,7 +264,8 @@ def run_health(clock, **changes):
         memory_mb=60.5, duration_ms=0.0, troubles=[],
     )  # fmt: skip
     stats = SimpleNamespace(errors=0, iterator_age_ms={"shard-0": 1500.0, "shard-1": 20.0})
-    rollup = SimpleNamespace(batches=3, memory_mb=40.0, duration_ms=300.0, troubles=[])
+    counts = Counter(records=9, written=5, stale=1, devices=2)
+    rollup = SimpleNamespace(batches=3, memory_mb=40.0, duration_ms=300.0, troubles=[], counts=counts)
     health = RunHealth(
         totals, lambda: stats, rollup=rollup, rollup_stats=lambda: SimpleNamespace(errors=1),
         memory_mb={"ingest": 256, "rollup": 128}, clock=clock,
@@ -278,7 +279,7 @@ def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums():
     totals.records, totals.batches, totals.duration_ms, totals.write_units = 20, 4, 200.0, 30.0
     totals.ledger.update(received=50, stored=40, duplicates=6, rejected=4)
     totals.reasons.update(timestamp=4)
-    totals.troubles = ["[INFO] found credentials", "[WARNING] slow", *map(str, range(4))]
+    totals.troubles = ["[WARNING] slow", *map(str, range(4))]
     clock.now += 2
     health.sample()
     totals.records += 10
@@ -297,14 +298,16 @@ def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums():
     assert (ingest["duration_ms"], ingest["memory_mb"], ingest["limit_mb"]) == (50.0, 60.5, 256)
     assert (rollup["invocations"], rollup["errors"], rollup["duration_ms"]) == (3, 1, 100.0)
     assert found["costs"]["units_per_reading"] == 0.75
+    assert [line["used"] for line in found["costs"]["lines"]][:2] == [30.0, 8]
     assert found["troubles"] == ["[WARNING] slow", "0", "1", "2", "3"]
 
 
 def test_costs_are_used_times_price():
-    found = costs(write_units=2e6, readings=4_000_000, invocations=0, gb_seconds=0, shard_hours=10)
-    assert found["dollars"] == pytest.approx(2e6 * WRITE_UNIT + 10 * 0.015)
+    found = costs(write_units=2e6, rollup_units=1e6, readings=4_000_000, invocations=0, gb_seconds=0, shard_hours=10)
+    assert found["dollars"] == pytest.approx(3e6 * WRITE_UNIT + 10 * 0.015)
     assert found["writes_per_million_readings"] == pytest.approx(0.3125)
-    assert costs(write_units=0, readings=0, invocations=0, gb_seconds=0, shard_hours=0)["units_per_reading"] is None
+    found = costs(write_units=0, rollup_units=0, readings=0, invocations=0, gb_seconds=0, shard_hours=0)
+    assert found["units_per_reading"] is None
 
 
 def test_cloudwatch_is_asked_for_the_metrics_that_telemetry_emits_and_the_alarms_watch():

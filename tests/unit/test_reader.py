@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +97,24 @@ def test_a_scan_that_fails_raises_and_one_that_is_left_ends(store, reader, table
     table.fail = fail
     with pytest.raises(TransientError):
         list(reader.scan())
+
+
+def test_who_leaves_a_scan_does_not_wait_for_the_reads_under_way():
+    """They may wait for read units: Ctrl-C took as long as those, and closing the client ends them at once."""
+    held, ended = threading.Event(), []
+
+    class Slow:
+        def call(self, operation, body, *, deadline=None):
+            if body["Segment"]:
+                held.wait(10)
+                ended.append(body["Segment"])
+            return {"Items": [{"device": {"S": DEVICE}, "slot": {"N": "0"}}]}
+
+    found = Reader(Slow(), "processor-readings", threads=3).scan()
+    next(found)
+    found.close()
+    assert ended == []
+    held.set()
 
 
 def test_the_latest_of_many_are_found_with_few_looks(store, reader, monkeypatch):

@@ -8,7 +8,19 @@ import pytest
 
 from processor.decode.formats import FORMATS
 from processor.errors import DecodeError
-from processor.reading import KEYS, NAMES, QUANTITIES, Reading, address, address_of, identity, key_of, name_of, quantity
+from processor.reading import (
+    KEYS,
+    NAMES,
+    QUANTITIES,
+    Reading,
+    address,
+    address_of,
+    device_id,
+    identity,
+    key_of,
+    name_of,
+    quantity,
+)
 from processor.store import tables
 
 EVERY = list(QUANTITIES.values())
@@ -88,3 +100,21 @@ def test_an_address_has_six_bytes():
     assert address_of(bytes(6)) == "00:00:00:00:00:00"
     with pytest.raises(ValueError, match="6 bytes, not 5"):
         address_of(bytes(5))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cb-b8-33-4c-88-4f", "CB:B8:33:4C:88:4F"), ("imsi:295050000000001", "imsi:295050000000001"),
+        ("acme.th:A17", "acme.th:A17"), ("ibeacon:e2c56db5.1.2", "ibeacon:e2c56db5.1.2"),
+    ],
+)  # fmt: skip
+def test_a_device_is_named_by_its_address_or_as_its_gateway_names_it(text, said):
+    assert device_id(text) == said
+
+
+@pytest.mark.parametrize("text", ["", "imsi:", "nobody", "cb:b8:33:4c:88:4z", "IMSI:1", "acme:a\nb", ":x"])
+def test_anything_else_names_no_device(text):
+    """A mistyped address is not taken for a name."""
+    with pytest.raises(DecodeError, match="12 hexadecimal digits"):
+        device_id(text)

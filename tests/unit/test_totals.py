@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from processor.local.totals import KEPT_LINES, Totals
+from processor.local.totals import KEPT_LINES, RollupTotals, Totals
 
 
 def blob(**changes):
@@ -39,9 +39,20 @@ def test_percentiles_weigh_each_age_by_the_records_it_stands_for():
 
 def test_warnings_and_what_is_no_json_are_kept_as_troubles_and_not_without_end():
     totals = Totals()
-    for line in ('{"level":"INFO","message":"batch"}', '{"level":"WARNING","message":"batch"}', "Traceback", "[1]"):
+    quiet = ('{"level":"INFO","message":"batch"}', "[INFO]\t2026-11-20T00:00:00Z\tid\tFound credentials")
+    for line in (*quiet, '{"level":"WARNING","message":"batch"}', "Traceback", "[1]"):
         totals.line(line)
     assert totals.troubles == ['{"level":"WARNING","message":"batch"}', "Traceback", "[1]"]
     for n in range(1000):
         totals.line(f"noise {n}")
     assert len(totals.troubles) == KEPT_LINES
+
+
+def test_the_roll_ups_counts_add_up():
+    totals = RollupTotals()
+    for written in (2, 3):
+        counts = {"records": 4, "written": written}
+        line = {"_aws": {}, "Rollup": counts, "ColdStart": True, "MemoryPeakMB": 30.5, "BatchDuration": [12.5]}
+        totals.line(json.dumps(line))
+    assert totals.counts == {"records": 8, "written": 5}
+    assert (totals.batches, totals.cold_starts, totals.memory_mb, totals.duration_ms) == (2, 2, 30.5, 25.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from processor.errors import InvalidWrite, StoreError
@@ -242,6 +244,27 @@ def test_a_budget_slows_reads_and_counts_them():
     client.call("Query", {})
     client.call("Query", {})
     assert naps == [0.5, 0.5, 0.5]
+
+
+def test_who_is_interrupted_does_not_wait_for_the_reads_under_way(store):
+    """They may wait for read units, each for the one before it; closing the client, which comes next, ends them."""
+    held, ended = threading.Event(), []
+
+    class Slow:
+        def call(self, operation, body, *, deadline=None):
+            if operation == "Query" and body["ExpressionAttributeValues"][":d"]["S"] == A:  # compared after B
+                held.wait(10)
+                ended.append(A)
+            return store.call(operation, body, deadline=deadline)
+
+    def interrupt(what, done, of):
+        if what == "comparing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verifier(Slow()).verify(Plan(), interrupt)
+    assert ended == []
+    held.set()
 
 
 def test_units_can_be_measured_where_nobody_counts_them(store):

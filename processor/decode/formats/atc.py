@@ -134,7 +134,7 @@ def decode(
         )
     key = keys.get(address)
     if key is None:
-        raise KeyMissing("key_missing", f"no bindkey for {address}", where=table.name, payload=data)
+        raise KeyMissing(address, where=table.name, payload=data)
     opened = decrypt(key, _nonce(address, size, data[:1]), data[1:], table.name, ASSOCIATED)
     values = read(opened, address).values
     values["packet_id"] = counter = data[0]

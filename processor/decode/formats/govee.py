@@ -318,12 +318,12 @@ _H5178_WAY = {3 + H5178.length: H5178.compile_whole()}
 _NOKIA_WAYS = {3 + H5101.length: H5101.compile_whole(), **_H5178_WAY}
 
 
-def nokia_ways(beside: bytes, model: str) -> Mapping[int, Whole]:
+def nokia_ways(beside: bytes, model: str | None) -> Mapping[int, Whole]:
     """Return the short ways of manufacturer data of 0x0001, by the length of the AD structure.
 
     As in `decode_nokia`, a local name or a UUID that stands `beside`, or `model`, has to say that it is Govee's.
     """
-    number = _number(model)
+    number = _number(local_name(beside) or model or "")
     if not number and _OWN_UUID not in beside:
         return {}
     return _H5178_WAY if number == "5106" else _NOKIA_WAYS

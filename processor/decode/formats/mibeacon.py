@@ -125,7 +125,7 @@ def _decrypt(data: bytes, start: int, address: str | None, keys: Mapping[str, by
         )
     key = keys.get(address)
     if key is None:
-        raise KeyMissing("key_missing", f"no bindkey for {address}", where=_NAME, payload=data)
+        raise KeyMissing(address, where=_NAME, payload=data)
     count, mic = data[end : end + COUNTER], data[end + COUNTER :]
     nonce = bytes.fromhex(address.replace(":", ""))[::-1] + data[2:5] + count
     return decrypt(key, nonce, data[start:end] + mic, _NAME, ASSOCIATED)

@@ -23,7 +23,7 @@ class Answer(Injector):
         self.every = every
         self._instead = instead
 
-    def invoke(self, name: str, event: bytes, following: Invoke) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Invoke) -> Any:
         """Answer something else where it is due."""
         if not self.due():
             return following(event)
@@ -39,7 +39,7 @@ class AnswerLost(Injector):
     def __init__(self, *, every: float = 1.0) -> None:
         self.every = every
 
-    def invoke(self, name: str, event: bytes, following: Invoke) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Invoke) -> Any:
         """Raise after the work where it is due."""
         found = following(event)
         if self.due():
@@ -54,7 +54,7 @@ class NotInvoked(Injector):
     def __init__(self, *, every: float = 1.0) -> None:
         self.every = every
 
-    def invoke(self, name: str, event: bytes, following: Invoke) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Invoke) -> Any:
         """Throttle where it is due."""
         if self.due():
             self.count()
@@ -69,7 +69,7 @@ class Redelivered(Injector):
         self.every = every
         self._at_once = at_once
 
-    def invoke(self, name: str, event: bytes, following: Invoke) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Invoke) -> Any:
         """Deliver twice where it is due; what the second delivery answers counts."""
         if not self.due():
             return following(event)
@@ -83,7 +83,6 @@ class Redelivered(Injector):
             with contextlib.suppress(LocalError):  # the other one may be killed; this one's answer is what counts
                 other.result()
         return found
-
 
 
 def report(identifier: object) -> dict[str, Any]:

@@ -30,6 +30,9 @@ FAMILIES = {
 }
 
 
+PASSING_SECONDS = 0.5
+
+
 class Injector:
     """A fault at work in one run, counting what it injected. At each place that it does not override it does nothing.
 
@@ -53,13 +56,17 @@ class Injector:
         """Be at work no longer, and leave nothing behind that a run could not end with."""
 
     def due(self) -> bool:
-        """Tell whether the next moment has come; it then has been used."""
+        """Tell whether the next moment has come; it then has been used. One that nobody asks about in time has passed.
+
+        Otherwise the only call of a quiet stretch would meet all faults at once, and so would each of its repetitions.
+        """
         with self._lock:
             now = time.monotonic()
             if now < self._next:
                 return False
+            missed = now > self._next + PASSING_SECONDS
             self._next = now + self.random.uniform(0.5, 1.5) * self._pace
-            return True
+            return not missed
 
     def on(self) -> bool:
         """Tell whether the fault's state lasts now."""
@@ -77,9 +84,8 @@ class Injector:
     def call(self, call: Call) -> Reply | None:
         """Say what becomes of a function's request to AWS; None: nothing of this fault's."""
 
-    def invoke(self, name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
         """Invoke the function of that name with an event: `following` does, and gives its answer."""
-        del name
         return following(event)
 
     def line(self, name: str, line: str) -> None:

@@ -84,8 +84,10 @@ class Source:
         for at in times:
             sensor.drift()
             self.run.expect(sensor.address)
-            for data in sensor.advertisements():
-                heard.append(Advertisement(sensor.address, self.random.randrange(-95, -40), at + clock, data))
+            heard += [
+                Advertisement(sensor.address, self.random.randrange(-95, -40), at + clock, data)
+                for data in sensor.advertisements()
+            ]
         return heard
 
     def record(self, heard: Iterable[Advertisement], *, key: str | None = None) -> Sent:

@@ -24,8 +24,10 @@ EXCUSED = {"invalid_write"}
 
 @dataclass
 class Judgement:
-    """What a run came to. lost: neither stored nor kept in quarantine. doubled: stored, and not explained by what was
-    sent, or counted more often than it was measured. problems: whatever else must not be.
+    """What a run came to.
+
+    lost: neither stored nor kept in quarantine. doubled: stored, and not explained by what was sent, or counted more
+    often than it was measured. problems: whatever else must not be.
     """
 
     verdict: Verdict

@@ -10,8 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,17 +20,16 @@ from processor.local.aws import EmbeddedAws
 from processor.local.faults.fault import Fault, Injector, Sent
 from processor.local.faults.input import post
 from processor.local.faults.ports import process_of
-from processor.local.faults.service import older_version, sealed
+from processor.local.faults.registered import Registered
+from processor.local.faults.versions import Versions
 from processor.local.faults.witness import Witness
-from processor.local.function import Function
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.outbox import MAXIMUM_RECORD
 from processor.local.proxy import Call, Proxy, Reply
 from processor.local.seams import Invoke, Keep, Seams, Sink
 from processor.local.sensors import Sensor
-from processor.local.system import FUNCTIONS, System
+from processor.local.system import System
 from processor.store import client
-from processor.store.registry import Device, Registry
 
 LARGEST_RECORD = 10 * 1024 * 1024
 """Bytes of a Kinesis record at most, its key included."""
@@ -55,7 +52,6 @@ class Run(Seams):
         self.injected: Counter[str] = Counter()
         self.kills = 0
         self.truth: Counter[str] = Counter()
-        self.keys: dict[str, bytes] = {}
         self.rotated: dict[str, set[bytes]] = {}
         """Devices whose key was changed, with the records that they were heard in."""
         self.errors: list[str] = []
@@ -67,8 +63,6 @@ class Run(Seams):
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._stack = contextlib.ExitStack()
-        self._old: Function | None = None
-        self._older = ""
 
     def __enter__(self) -> Run:
         return self
@@ -254,60 +248,6 @@ class Run(Seams):
                 self.kills += 1
             return True
         return False
-
-    def replace_workers(self, environment: Mapping[str, str] | None = None) -> None:
-        """Give new workers these variables besides, or none any more, and kill the present ones."""
-        for function in (self.system.function, self.system.rollup):
-            variables = {**function.config.environment, **self.system.variables, **(environment or {})}
-            function.config = replace(function.config, environment=variables)
-            for pid in function.pids:
-                self.kill(pid)
-
-    def deploy(self, directory: Path | None) -> None:
-        """Deploy ingest from that folder, or the present one: idle workers end, others finish what they do."""
-        function = self.system.function
-        function.config = replace(function.config, directory=directory or FUNCTIONS / "ingest")
-        busy = set(function.busy_pids)
-        for pid in function.pids:
-            if pid not in busy:
-                self.kill(pid)
-
-    @property
-    def older(self) -> Path:
-        """The folder of an older version of ingest."""
-        with self._lock:
-            if not self._older:
-                self._older = self._stack.enter_context(older_version(FUNCTIONS / "ingest"))
-            return Path(self._older) / "ingest"
-
-    @property
-    def old_function(self) -> Function:
-        """The older version as a function of its own."""
-        directory = self.older
-        with self._lock:
-            if self._old is None:
-                variables = self.system.variables
-                self._old = Function(directory, environment=variables, sink=lambda _line: None, concurrency=1)
-            return self._old
-
-    def register(self, sensor: Sensor) -> None:
-        """Put a sensor into the registry, its bindkey sealed by KMS."""
-        kms = self.system.aws.client("kms")
-        with self._lock:
-            self._kms_key: str = getattr(self, "_kms_key", "") or kms.create_key()["KeyMetadata"]["KeyId"]
-        self._registry.put(sealed(sensor.address, sensor.key, kms, self._kms_key))
-        self.keys[sensor.address] = sensor.key
-
-    def register_secret(self, sensor: Sensor) -> None:
-        """Put a sensor into the registry, its bindkey in a secret."""
-        name = f"bindkey-{sensor.address.replace(':', '')}"
-        self.system.aws.client("secretsmanager").create_secret(Name=name, SecretString=sensor.key.hex())
-        self._registry.put(Device(sensor.address, name="fault", secret=name))
-
-    def rotate_secret(self, sensor: Sensor) -> None:
-        """Put the sensor's present key into its secret."""
-        name = f"bindkey-{sensor.address.replace(':', '')}"
-        self.system.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=sensor.key.hex())
 
     def inflated(self, heard: Iterable[Advertisement], at: int) -> bytes:
         """Return a record as large as Kinesis takes."""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +16,6 @@ from processor.local.faults.input import Source
 from processor.local.faults.wire import quarantines
 from processor.local.proxy import Call, Reply, refusal
 from processor.local.sensors import Sensor
-from processor.store.registry import Device
 
 if TYPE_CHECKING:
     from processor.local.faults.run import Run
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
 MOST_SHARDS = 6
 REFUSALS = 2
 """So often what is to be refused for a while is refused."""
-
-PACKAGE = Path(__file__).resolve().parents[2]
-LATER_FIELD = '        Field("movement_counter", at=15, type="u8", invalid=0xFF),\n'
-"""A line of today's decoder that an older one did not have yet."""
 
 
 class Reshard(Injector):
@@ -158,7 +150,7 @@ class KeyUnavailable(Injector):
         if self.due():
             source = Source(self)
             sensor = source.sensor("bthome.encrypted")
-            self.run.register(sensor)
+            self.run.registered.by_kms(sensor)
             yield source.record(source.measure(sensor, [source.now]))
 
     def call(self, call: Call) -> Reply | None:
@@ -183,7 +175,7 @@ class SecretRotated(Injector):
             return
         source = Source(self)
         sensor = source.sensor("bthome.encrypted")
-        self.run.register_secret(sensor)
+        self.run.registered.by_secret(sensor)
         before = source.record(source.measure(sensor, [source.now - 3000]))
         sensor.key = self.random.randbytes(16)
         after = source.record(source.measure(sensor, [source.now]))
@@ -192,7 +184,7 @@ class SecretRotated(Injector):
         self.run.later(0.5, lambda: self._rotate(sensor, after))
 
     def _rotate(self, sensor: Sensor, after: Sent) -> None:
-        self.run.rotate_secret(sensor)
+        self.run.registered.rotate(sensor)
         self.run.put(after)
         self.count()
 
@@ -207,44 +199,26 @@ class Deployed(Injector):
     def tick(self) -> None:
         """Deploy the older one where it is due; workers at work finish their batch in the version that they have."""
         if self.due():
-            self.run.deploy(self.run.older)
+            self.run.versions.deploy(self.run.versions.older)
             self.count()
             self.run.later(self._seconds, self.end)
 
     def end(self) -> None:
         """Deploy the present version."""
-        self.run.deploy(None)
+        self.run.versions.deploy(None)
 
 
 class OldReplays(Injector):
     """The older version is given batches that the present one has handled: it changes nothing of what is stored."""
 
-    def invoke(self, name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
+    def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
         """Hand a batch that was handled to the older one too, where it is due."""
         found = following(event)
-        if name == "ingest" and found == {"batchItemFailures": []} and self.due():
+        if _name == "ingest" and found == {"batchItemFailures": []} and self.due():
             with contextlib.suppress(LocalError):
-                self.run.old_function.invoke(event)
+                self.run.versions.old_function.invoke(event)
                 self.count()
         return found
-
-
-def older_version(function: Path) -> tempfile.TemporaryDirectory[str]:
-    """Return a folder with the function and, beside it, an older `processor`, as a package for Lambda has it.
-
-    The older one reads one value less of a format: it stores readings that differ, under the same cells.
-    """
-    folder = tempfile.TemporaryDirectory(prefix="processor-older-")
-    target = Path(folder.name) / function.name
-    shutil.copytree(function, target)
-    leave = shutil.ignore_patterns("__pycache__", "local", "cli", "dashboard", "ask", "audit", "deploy")
-    shutil.copytree(PACKAGE, target / "processor", ignore=leave)
-    ruuvi = target / "processor" / "decode" / "formats" / "ruuvi.py"
-    text = ruuvi.read_text()
-    if LATER_FIELD not in text:
-        raise LocalError(f"{ruuvi}: the older version cannot be made: it has no line {LATER_FIELD.strip()}")
-    ruuvi.write_text(text.replace(LATER_FIELD, ""))
-    return folder
 
 
 class TooLarge(Injector):
@@ -287,9 +261,3 @@ class DestinationFails(Injector):
                 return
         self.count()
         raise LocalError("the failure destination cannot be reached (injected)")
-
-
-def sealed(device: str, key: bytes, kms: Any, kms_key: str) -> Device:
-    """Return a registry entry whose bindkey only KMS opens."""
-    blob = kms.encrypt(KeyId=kms_key, Plaintext=key, EncryptionContext={"device": device})["CiphertextBlob"]
-    return Device(device, name="fault", key=blob)

@@ -177,12 +177,12 @@ class UnknownHost(Injector):
         """Replace the workers by such as cannot reach DynamoDB, and those by good ones later."""
         if self.due():
             port = random.Random(0).randrange(1024, 65536)  # noqa: S311 - nothing listens at a name without an address
-            self.run.replace_workers(environment={"AWS_ENDPOINT_URL": f"{UNKNOWN_HOST}:{port}"})
+            self.run.versions.replace_workers(environment={"AWS_ENDPOINT_URL": f"{UNKNOWN_HOST}:{port}"})
             self.count()
             self.run.later(self._seconds, self.restore)
 
     def restore(self) -> None:
         """Give new workers the right endpoint again."""
-        self.run.replace_workers()
+        self.run.versions.replace_workers()
 
     end = restore

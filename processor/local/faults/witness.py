@@ -108,7 +108,9 @@ class Witness:
                     if shard != record["ShardId"] or not int(first) <= number <= int(last):
                         continue
                     body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-                    if any(orjson.loads(line)["sequence_number"] == record["SequenceNumber"] for line in body.splitlines()):
+                    if any(
+                        orjson.loads(line)["sequence_number"] == record["SequenceNumber"] for line in body.splitlines()
+                    ):
                         return True
         return False
 

@@ -86,5 +86,3 @@ def _signal(pid: int, number: int) -> bool:
         os.kill(pid, number)
         return True
     return False
-
-

@@ -42,9 +42,7 @@ BEGIN = 1_800_000_000.0
 POLL_SECONDS = 1.0
 """How often the mapping reads a stream that has nothing new."""
 
-CONTEXT = SimpleNamespace(
-    aws_request_id="scene", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000
-)
+CONTEXT = SimpleNamespace(aws_request_id="scene", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000)
 
 
 @dataclass
@@ -218,7 +216,9 @@ class World:
         scene.doubled += [f"{cell} was never sent" for cell in verdict.foreign]
         scene.problems += [f"{cell} is not as it was sent" for cell in verdict.changed]
         for device, measured in self.truth.items():
-            there = len(verdict.readings.get(device, ())) + sum(cell[0] == device for cell in kept.intersection(verdict.lost))
+            there = len(verdict.readings.get(device, ())) + sum(
+                cell[0] == device for cell in kept.intersection(verdict.lost)
+            )
             if there != measured:
                 (scene.lost if there < measured else scene.doubled).append(f"{device}: {measured}, {there} readings")
         settings = Settings(retention_days=self.limits.retention_seconds // 86_400)
@@ -294,5 +294,3 @@ class _Time(float):
 
     def timestamp(self) -> float:
         return float(self)
-
-
