@@ -175,10 +175,10 @@ class Batch:
                 self._ignore("unregistered")
                 return True
         except KeyMissing as error:
-            self._keyless(str(advertisement[0]), source, error)
+            self._keyless(source, error)
             return True
         except DecodeError as error:
-            self._reject(*source, error.reason, str(error))
+            self._undecodable(advertisement, source, error)
             return True
         except StoreError as error:  # the registry or a key cannot be had now: the record comes again
             self._fail(source, error)
@@ -302,10 +302,20 @@ class Batch:
     def _registered(self, address: str) -> bool:
         return self.rules.devices is not None and self.rules.devices.registered(address)
 
-    def _keyless(self, address: str, source: Source, error: KeyMissing) -> None:
+    def _undecodable(self, advertisement: Advertisement | Reading, source: Source, error: DecodeError) -> None:
+        """Keep what cannot be decoded; where only registered devices count, a neighbour's is ignored like all of it."""
+        try:
+            if self.rules.registered_only and advertisement[0] is not None and not self._registered(advertisement[0]):
+                self._ignore("unregistered")
+            else:
+                self._reject(*source, error.reason, str(error))
+        except StoreError as failure:
+            self._fail(source, failure)
+
+    def _keyless(self, source: Source, error: KeyMissing) -> None:
         """Keep what a registered sensor encrypted, for its key may come; a neighbour's is ignored."""
         try:
-            if self._registered(address):
+            if self._registered(error.device):
                 self._reject(*source, error.reason, str(error))
             else:
                 self._ignore("no_key")

@@ -20,6 +20,9 @@ from processor.store.registry import Device, Registry
 
 REMEMBERED_SECONDS = 300.0
 REMEMBERED_DEVICES = 10_000
+LOST = frozenset(("ResourceNotFoundException", "InvalidRequestException", "InvalidCiphertextException"))
+"""What Secrets Manager and KMS answer about one device's key: there is no such secret, it is being deleted, or these
+bytes were not encrypted under this key for this device. Asking again does not help."""
 LEARNED_AT_ONCE = 100
 """So many models are written down in one go: a flood of names must not take the time that a batch has."""
 
@@ -154,12 +157,14 @@ class Devices(Mapping[str, bytes]):
         return found.key
 
     def _open(self, device: Device | None) -> bytes | None:
-        """Return a device's key. A secret that holds no key is as good as none: its device alone must suffer."""
+        """Return a device's key. One that is lost, or is no key, is as good as none: its device alone must suffer."""
         try:
             return None if device is None else self._vault.key(device)
         except SettingsError:
             return None
         except Exception as error:  # KMS or Secrets Manager: the record comes again
+            if getattr(error, "response", {}).get("Error", {}).get("Code") in LOST:
+                return None
             raise TransientError(type(error).__name__, f"the bindkey cannot be had: {error}") from error
 
     def __iter__(self) -> Iterator[str]:

@@ -5,13 +5,13 @@ come to is written: nothing is added up from event to event, so an event seen tw
 invocations at once changes nothing. See store/rollups.py and store/states.py for why that holds.
 
 What DynamoDB deleted because it expired is passed over: it had been measured. What somebody else deleted makes its
-ranges be built anew, from what is left.
+ranges be built anew, from what is left; not where others of its readings may have expired, which that would lose.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from processor.errors import InvalidWrite, StoreError
 from processor.store.reader import Reader
 from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, ranges_of, rollup_of, window
 from processor.store.states import State, States, join, state_of
+from processor.store.tables import SLOT_MS
 from processor.telemetry import Telemetry, ages, usage
 
 MARGIN_SECONDS = 3.0
@@ -88,14 +89,29 @@ def expired(record: Mapping[str, Any]) -> bool:
 
 
 class Aggregator:
-    """The handler: `handle(event, context)`, with its clients passed in. pool: reads and writes many ranges at once."""
+    """The handler: `handle(event, context)`, with its clients passed in. pool: reads and writes many ranges at once.
 
-    def __init__(self, reader: Reader, rollups: Rollups, states: States, telemetry: Telemetry, pool: Executor) -> None:
+    retention: seconds after which readings may have expired. clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        rollups: Rollups,
+        states: States,
+        telemetry: Telemetry,
+        pool: Executor,
+        *,
+        retention: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._reader = reader
         self._rollups = rollups
         self._states = states
         self._telemetry = telemetry
         self._pool = pool
+        self._retention = retention
+        self._clock = clock
 
     def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Handle one batch of stream records; return the lowest failed sequence number in Lambda's terms."""
@@ -118,6 +134,9 @@ class Aggregator:
         except StoreError as error:  # whatever stops a read, the readings are still there: the records come again
             run.error = str(error)
             return
+        except (LookupError, ValueError, ArithmeticError) as error:  # a cell that somebody wrote by hand
+            run.invalid = f"{run.device} {run.starts[0]}: no reading: {error!r}"
+            return
         run.state = state_of(run.device, slots)
         for start in run.starts:
             rollup = rollup_of(run.device, start, slots)
@@ -130,14 +149,26 @@ class Aggregator:
                 return
 
     def _write(self, run: Run, start: int, rollup: Rollup | None, deadline: float) -> None:
-        if start in run.rebuild:
-            self._rollups.rebuild(rollup or Rollup(run.device, start, 0, 0, {}), deadline=deadline)
+        if start in run.rebuild and window(start)[0] - SLOT_MS >= (self._clock() - self._retention) * 1000:
+            self._rebuild(run.device, start, rollup, deadline)
             run.written += 1
         elif rollup is not None:
             if self._rollups.put(rollup, deadline=deadline):
                 run.written += 1
             else:
                 run.stale += 1
+
+    def _rebuild(self, device: str, start: int, rollup: Rollup | None, deadline: float) -> None:
+        """Write a roll-up whatever is there, until the readings say the same afterwards.
+
+        Nothing guards such a write: it may undo what another invocation made of a reading that came since the read.
+        """
+        while True:
+            self._rollups.rebuild(rollup or Rollup(device, start, 0, 0, {}), deadline=deadline)
+            now = rollup_of(device, start, self._reader.stored(device, *window(start), deadline=deadline))
+            if now == rollup:
+                return
+            rollup = now
 
     def _join_states(self, runs: Iterable[Run], deadline: float) -> int:
         """Join what the runs saw of each device into its state; return how many devices that changed."""

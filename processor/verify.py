@@ -129,22 +129,28 @@ class Verifier:
 
     def verify(self, plan: Plan, progress: Progress = lambda _what, _done, _all: None) -> Report:
         """Compare, look again at what differs, put right what is to be; return what came of it."""
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="verify") as self._pool:
-            days = self._days(plan, progress)
-            report = Report(devices=len({device for device, _ in days}))
-            states: dict[str, State] = {}
-            suspects: dict[Place, int] = {}
-            for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
-                report.ranges += day.ranges
-                report.expired += sum(each.kind == EXPIRED for each in day.found)
-                suspects |= self._suspects(day.found, plan, report)
-                if day.state is not None:
-                    known = states.get(day.device)
-                    states[day.device] = day.state if known is None else join(known, day.state)
-                progress("comparing", done, len(days))
-            suspects |= self._suspects(self._behind(states), plan, report)
-            settled = self._settle(suspects, states, plan, report, progress)
-            self._conclude(settled, states, plan, report, progress)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="verify")
+        try:
+            return self._verified(plan, progress)
+        finally:  # who is interrupted does not wait for reads that wait for their units: closing the client ends them
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _verified(self, plan: Plan, progress: Progress) -> Report:
+        days = self._days(plan, progress)
+        report = Report(devices=len({device for device, _ in days}))
+        states: dict[str, State] = {}
+        suspects: dict[Place, int] = {}
+        for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
+            report.ranges += day.ranges
+            report.expired += sum(each.kind == EXPIRED for each in day.found)
+            suspects |= self._suspects(day.found, plan, report)
+            if day.state is not None:
+                known = states.get(day.device)
+                states[day.device] = day.state if known is None else join(known, day.state)
+            progress("comparing", done, len(days))
+        suspects |= self._suspects(self._behind(states), plan, report)
+        settled = self._settle(suspects, states, plan, report, progress)
+        self._conclude(settled, states, plan, report, progress)
         return report
 
     def _days(self, plan: Plan, progress: Progress) -> set[Place]:

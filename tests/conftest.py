@@ -23,6 +23,19 @@ settings.load_profile("shared")
 def pytest_addoption(parser):
     parser.addoption("--soak-seconds", type=int, default=0, help="All faults together for so long (tests/faults)")
     parser.addoption("--soak-seed", type=int, default=None, help="Their seed; a new one by default")
+    parser.addoption("--every-guard", action="store_true", help="Take every guard out for every fault (tests/faults)")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "every_guard: a guard and a fault that repeat what others show (--every-guard)")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--every-guard"):
+        left_out = [item for item in items if item.get_closest_marker("every_guard")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in set(left_out)]
 
 
 class MemoryTable:

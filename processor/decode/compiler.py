@@ -113,7 +113,6 @@ class Compiler:
 
     def _unpacking(self) -> None:
         fmt = self.format
-        self._skip_to(len(fmt.magic))
         self._load()
         self._skip_to(fmt.length)
         fixed = struct.Struct((">" if fmt.endian == "big" else "<") + "".join(self.codes))

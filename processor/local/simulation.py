@@ -208,7 +208,10 @@ class Simulation:
 
     def _aggregator(self) -> Callable[[Mapping[str, Any], Any], Any]:
         states = States(self.dynamodb, self.settings.devices_table)
-        return Aggregator(self.reader, self.rollups, states, _quiet("rollup"), _Inline()).handle
+        retention = self.settings.retention_days * 86_400
+        return Aggregator(
+            self.reader, self.rollups, states, _quiet("rollup"), _Inline(), retention=retention, clock=self.clock
+        ).handle
 
     def _function(self, handle: Callable[[Mapping[str, Any], Any], Any]) -> Callable[[bytes], Any]:
         context = SimpleNamespace(

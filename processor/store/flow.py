@@ -8,7 +8,8 @@ from typing import Any
 
 from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.reading import Reading
-from processor.store.tables import RESOLUTION_MS, SKEW_MS, Slot
+from processor.store.reader import Times, is_copy
+from processor.store.tables import SKEW_MS, Slot
 
 
 def flow(slots: Iterable[Slot]) -> Iterator[Reading]:
@@ -17,7 +18,7 @@ def flow(slots: Iterable[Slot]) -> Iterator[Reading]:
     A reading waits until everything within SKEW_MS after it has come: no longer, so that is all that is held.
     """
     waiting: deque[Reading] = deque()
-    seen: dict[str, int] = {}
+    seen: Times = {}
     better: dict[Any, deque[int]] = {}
     swept = 0
     for slot in slots:
@@ -35,19 +36,17 @@ def flow(slots: Iterable[Slot]) -> Iterator[Reading]:
         yield from _settled(waiting.popleft(), seen, better)
 
 
-def _settled(reading: Reading, seen: dict[str, int], better: dict[Any, deque[int]]) -> Iterator[Reading]:
+def _settled(reading: Reading, seen: Times, better: dict[Any, deque[int]]) -> Iterator[Reading]:
     """Yield a reading unless it is a copy, or of a superseded format where a better one is near."""
+    if is_copy(reading, seen):
+        return
     at = reading.at or 0
     if reading.format in SUPERSEDED and any(abs(each - at) <= SKEW_MS for each in better.get(sample_of(reading), ())):
         return
-    before = seen.get(reading.identity)
-    if before is not None and at - before < (RESOLUTION_MS if reading.counter is None else SKEW_MS):
-        return
-    seen[reading.identity] = at
     yield reading
 
 
-def _forget(seen: dict[str, int], better: dict[Any, deque[int]], before: int) -> None:
+def _forget(seen: Times, better: dict[Any, deque[int]], before: int) -> None:
     """Drop what is too old to matter to any reading that still waits."""
     for identity in [identity for identity, at in seen.items() if at < before]:
         del seen[identity]

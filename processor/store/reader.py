@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.reading import Reading
 from processor.store.extent import extent
-from processor.store.tables import RESOLUTION_MS, SKEW_MS, AttributeValue, Slot, slot, slot_of
+from processor.store.tables import RESOLUTION_MS, SKEW_MS, SLOT_MS, AttributeValue, Slot, slot, slot_of
 from processor.store.wire import Client
 
 
@@ -54,14 +54,16 @@ class Reader:
         """Return a device's last readings, at most `count`, in order."""
         slots: list[Slot] = []
         cells, enough, oldest = 0, count, None
-        for found in self._slots(device, forward=False):
-            if oldest is not None and found.start < oldest:
-                break
-            slots.append(found)
-            cells += len(found.cells)
+        for each in self._slots(device, forward=False):
+            if oldest is not None and each.start * 1000 + SLOT_MS <= oldest:
+                found = list(once(_readings(slots)))
+                oldest = _needed(found, count)
+                if oldest is not None and each.start * 1000 + SLOT_MS <= oldest:
+                    return found[-count:]
+            slots.append(each)
+            cells += len(each.cells)
             if oldest is None and cells >= enough:
-                if len(list(once(_readings(slots)))) >= count:
-                    oldest = found.start - SKEW_MS // 1000  # copies of the first of them may stand so far back
+                oldest = _needed(list(once(_readings(slots))), count)
                 enough = 2 * cells  # looked at again only when there is twice as much
         return list(once(_readings(slots)))[-count:]
 
@@ -115,21 +117,22 @@ class Reader:
             except BaseException as error:
                 _offer(pages, error, left)
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            try:
-                for number in range(self._threads):
-                    pool.submit(segment, number)
-                running = self._threads
-                while running:
-                    page = pages.get()
-                    if page is None:
-                        running -= 1
-                    elif isinstance(page, BaseException):
-                        raise page
-                    else:
-                        yield from page
-            finally:
-                left.set()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
+        try:
+            for number in range(self._threads):
+                pool.submit(segment, number)
+            running = self._threads
+            while running:
+                page = pages.get()
+                if page is None:
+                    running -= 1
+                elif isinstance(page, BaseException):
+                    raise page
+                else:
+                    yield from page
+        finally:
+            left.set()
+            pool.shutdown(wait=False, cancel_futures=True)  # who leaves waits for no read that waits for its units
 
     def _slots(
         self,
@@ -186,32 +189,53 @@ def _readings(slots: Iterable[Slot]) -> Iterator[Reading]:
     return chain.from_iterable(found.cells.values() for found in slots)
 
 
+def _needed(found: Sequence[Reading], count: int) -> int | None:
+    """Return from when on (ms) all must be read to know the last `count`; None: from earlier, there are not as many.
+
+    Copies of the first of them may stand SKEW_MS before it.
+    """
+    return None if len(found) < count else (found[-count].at or 0) - SKEW_MS
+
+
 def _when(reading: Reading) -> tuple[int, str]:
     return reading.at or 0, reading.identity
+
+
+Times = dict[tuple[str, bool], int]
+"""When each identity was seen, in ms since 1970. Superseded formats stand apart: they must not hide the better one."""
 
 
 def once(readings: Iterable[Reading]) -> Iterator[Reading]:
     """Yield each of one device's readings once, the first copy of each, in the order of time.
 
-    Within SKEW_MS (with a counter) or RESOLUTION_MS (without one) of the first copy, an equal identity is a copy. A
-    reading of a superseded format is left out where the better one of the same sample lies within SKEW_MS.
+    With a counter, an equal identity less than SKEW_MS after the one before is a copy, so is a copy's copy: a sensor
+    may repeat one measurement for minutes. Without one, it is a copy less than RESOLUTION_MS after the last that
+    counted: a steady value is no copy of itself. A reading of a superseded format is left out where the better one of
+    the same sample lies within SKEW_MS. So what counts depends on SKEW_MS around it, wherever a query or range begins.
     """
-    seen: dict[str, int] = {}
+    seen: Times = {}
     ordered = sorted(readings, key=_when)
     better: dict[Any, list[int]] = {}
     for reading in ordered:
         if reading.format in BETTER:
             better.setdefault(sample_of(reading), []).append(reading.at or 0)
     for reading in ordered:
-        at, identity = reading.at or 0, reading.identity
+        at = reading.at or 0
+        if is_copy(reading, seen):
+            continue
         if better and reading.format in SUPERSEDED and _near(better.get(sample_of(reading), ()), at):
             continue
-        within = RESOLUTION_MS if reading.counter is None else SKEW_MS
-        before = seen.get(identity)
-        if before is not None and at - before < within:
-            continue
-        seen[identity] = at
         yield reading
+
+
+def is_copy(reading: Reading, seen: Times) -> bool:
+    """Tell whether a reading is a copy of one before it; note in `seen` what the next one is compared with."""
+    at, key = reading.at or 0, (reading.identity, reading.format in SUPERSEDED)
+    before = seen.get(key)
+    copy = before is not None and at - before < (RESOLUTION_MS if reading.counter is None else SKEW_MS)
+    if not copy or reading.counter is not None:
+        seen[key] = at
+    return copy
 
 
 def _near(times: Sequence[int], at: int) -> bool:

@@ -92,6 +92,7 @@ class Site:
             States(dynamodb, self.settings.devices_table),
             Telemetry("site-rollup", stream=Lines(rolled)),
             pool,
+            retention=self.settings.retention_days * 86_400,
         ).handle
         stats = SimpleNamespace(errors=0, iterator_age_ms={"shardId-000000000000": 120.0})
         self.health = stack.enter_context(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,10 @@ def test_every_fault_has_a_name_of_its_own_a_family_and_one_place_where_it_happe
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert {fault.family for fault in FAULTS} == FAMILIES.keys()
     assert all((fault.make is None) != (fault.scene is None) and fault.what and fault.guard for fault in FAULTS)
+
+
+def test_the_readme_lists_every_fault_as_the_registry_has_it():
+    text = (Path(__file__).parent / "README.md").read_text()
+    missing = [fault.name for fault in FAULTS if f"| `{fault.name}` | {fault.what}" not in text]
+    assert not missing
+    assert all(f"| {fault.guard} |" in text for fault in FAULTS)

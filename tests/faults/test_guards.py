@@ -13,12 +13,15 @@ from types import SimpleNamespace
 import pytest
 
 from processor.errors import LocalError
-from processor.local import consumer
+from processor.local import consumer, iterator
 from processor.local.batch import SUCCESS, Outcome
 from processor.local.faults.oracle import judge
 from processor.local.faults.registry import named
 from processor.local.faults.run import started
+from processor.local.mapping import EventSourceMapping
+from processor.local.stream import Start
 from processor.local.system import FUNCTIONS, MAPPING, ROLLUP_MAPPING
+from processor.store import writer
 from tests.faults.test_faults import Traffic
 
 SEED = 3
@@ -30,6 +33,7 @@ WORKER = {
         "name = processor.batch.cell_name\n"
         "processor.batch.cell_name = lambda *given: f't{random.getrandbits(30)}.{name(*given)[-4:]}'\n",
         ("redelivered", "producer-retry", "kill-before-response", "answer-never-came"),
+        ("delivered-at-once", "overlapping-replay", "kill-amid-write", "freeze"),
     ),
     "identity of a repeated write": (
         "import processor.store.writer, random\n"
@@ -44,22 +48,26 @@ WORKER = {
         "    return found\n"
         "Writer.request = renamed\n",
         ("answer-lost",),
+        ("late-write", "reset-mid-body", "garbled", "slow"),
     ),
     "the first copy stays": (
         "import processor.store.writer\n"
         "processor.store.writer._expression = lambda n: 'SET ' + ','.join(f'#{i}=:{i}' for i in range(n))\n",
         ("old-version-replays",),
+        (),
     ),
     "the digest in a cell's name": (
         "import processor.batch\n"
         "name = processor.batch.cell_name\n"
         "processor.batch.cell_name = lambda *given: name(*given)[:-4] + 'AAAA'\n",
         ("reboot",),
+        (),
     ),
     "failures are reported": (
         "import processor.batch\n"
         "processor.batch.Batch.response = lambda self: {'batchItemFailures': []}\n",
         ("access-denied", "expired-credentials"),
+        ("throttled-key", "throttled-table"),
     ),
     "the lowest failure is reported": (
         "import processor.batch\n"
@@ -71,33 +79,50 @@ WORKER = {
         "    return {'batchItemFailures': [{'itemIdentifier': max(numbers, key=int)}]}\n"
         "processor.batch.Batch.response = highest\n",
         ("access-denied",),
+        (),
     ),
     "what is not known to be written has failed": (
         "import processor.store.writer\n"
         "def believed(self, part, reason):\n"
         "    part.written.stored.update(part.cells)\n"
         "processor.store.writer._Run.fail = believed\n",
-        ("throttled-key", "no-address"),
+        ("throttled-key",),
+        ("server-errors", "refused"),
+    ),
+    "a call without an answer is made again": (
+        "import processor.store.writer\n"
+        "def once(self, client):\n"
+        "    answers = client.call_many('UpdateItem', self.parts, self.writer.request, deadline=self.deadline)\n"
+        "    for part, answer in answers:\n"
+        "        self.settle(part, answer or {})\n"
+        "    self.parts = processor.store.writer.deque()\n"
+        "processor.store.writer._Run.most = once\n",
+        ("reset-before",),
+        ("unavailable", "expired-credentials", "no-address"),
     ),
     "rejected records are quarantined": (
         "import processor.ingest\n"
         "processor.ingest.Ingest._keep = lambda self, batch: ''\n",
         ("poison-middle", "clock-1970", "malformed", "empty-key"),
+        ("poison-first", "poison-last", "poison-all", "clock-2000", "secret-rotated"),
     ),
     "a failed quarantine fails its records": (
         "import processor.batch\n"
         "processor.batch.Batch.quarantine_failed = lambda self: None\n",
         ("quarantine-fails",),
+        (),
     ),
     "a time ahead is replaced": (
         "from processor.decode.gateways import heard, plain\n"
         "plain.measured_at = lambda at, sent_at, time: at if time is None else time\n",
-        ("clock-ahead", "clock-2038"),
+        ("clock-ahead",),
+        ("clock-2038",),
     ),
-    "readings of a year ago are taken": (
+    "late readings are taken": (
         "import processor.rules\n"
-        "processor.rules.Limits.allowed = lambda self, arrived: (arrived - 86_400_000, arrived + 3_600_000)\n",
+        "processor.rules.Limits.allowed = lambda self, arrived: (arrived - 20_000, arrived + 3_600_000)\n",
         ("late-by-days",),
+        ("late-by-seconds", "late-by-hours"),
     ),
     "a key that cannot be had is a failure": (
         "import processor.devices\n"
@@ -109,6 +134,7 @@ WORKER = {
         "processor.devices.Devices._open = opened\n"
         "processor.devices.Devices.registered = lambda self, address: False\n",
         ("kms-disabled",),
+        (),
     ),
     "few values a metric": (
         "import processor.ingest, processor.telemetry\n"
@@ -116,6 +142,24 @@ WORKER = {
         "processor.ingest.ages = lambda arrivals, now: ages(arrivals, now, most=10_000)\n"
         "processor.telemetry.EMF_VALUES = 10_000\n",
         ("metrics-overflow",),
+        (),
+    ),
+    "the answer's CRC32 is checked": (
+        "import processor.store.wire\n"
+        "processor.store.wire._whole = lambda answer: True\n",
+        ("corrupted",),
+        (),
+    ),
+    "keys left unread are asked for again": (
+        "import processor.store.items\n"
+        "def careless(client, table, keys, *, consistent=False, deadline=None):\n"
+        "    wanted = {'Keys': list(keys), 'ConsistentRead': consistent}\n"
+        "    if wanted['Keys']:\n"
+        "        answer = client.call('BatchGetItem', {'RequestItems': {table: wanted}}, deadline=deadline)\n"
+        "        yield from answer['Responses'].get(table, ())\n"
+        "processor.store.items.get_items = careless\n",
+        ("unprocessed-keys",),
+        (),
     ),
 }  # fmt: skip
 
@@ -152,23 +196,38 @@ def forgetful(self, batch):
 MAPPING_GUARDS = {
     "no answer, no checkpoint": (
         lambda patch: patch.setattr(consumer.ShardConsumer, "_invoke", trusting),
-        ("kill-before-write", "not-invoked", "freeze"),
+        ("kill-before-write", "not-invoked"),
+        ("kill-any", "kill-rollup", "timeout", "out-of-memory"),
     ),
     "an answer that names no record fails the batch": (
         lambda patch: patch.setattr(consumer, "outcome_of", answered(Outcome("success"))),
-        ("unknown-identifier", "empty-identifier", "null-identifier", "malformed-answer", "answer-not-json"),
+        ("unknown-identifier", "empty-identifier", "null-identifier"),
+        ("malformed-answer", "answer-not-json"),
     ),
     "the checkpoint waits for the destination": (
         lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", forgetful),
         ("destination-fails",),
+        (),
     ),
-    "a closed shard is read to its end": (
-        lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
-        ("split", "merge"),
+    "what is given up goes to the failure destination": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+        (),
+        ("ten-mebibytes",),
+    ),
+    "a new iterator begins after what was read": (
+        lambda patch: patch.setattr(iterator.ShardIterator, "_open", at_the_tip(iterator.ShardIterator._open)),
+        ("iterators-expire",),
+        (),
+    ),
+    "a mapping that is enabled goes on": (
+        lambda patch: patch.setattr(EventSourceMapping, "enable", lambda self: None),
+        (),
+        ("disabled",),
     ),
     "copies within the skew count once": (
         lambda patch: patch.setattr("processor.store.reader.SKEW_MS", 1000),
-        ("two-gateways", "three-gateways"),
+        ("two-gateways",),
+        ("three-gateways",),
     ),
 }
 
@@ -177,7 +236,7 @@ def only_open(poll):
     """Ends a shard as soon as it is closed, unread records or not."""
 
     def polled(self):
-        stream = self.iterator._stream._kinesis
+        stream = getattr(self.iterator._stream, "_kinesis", None)
         shards = getattr(stream, "_shards", {})
         shard = shards.get(self.queue.shard_id)
         if shard is not None and shard.closed:
@@ -186,6 +245,47 @@ def only_open(poll):
             poll(self)
 
     return polled
+
+
+def at_the_tip(opened):
+    """Has an iterator that is opened anew begin with what comes next."""
+
+    def reopened(self):
+        if self._start.type == "AFTER_SEQUENCE_NUMBER":
+            return self._stream.iterator(self._shard_id, Start("LATEST"))
+        return opened(self)
+
+    return reopened
+
+
+def undelivered(self, batch):
+    """Gives records up, and delivers them nowhere."""
+    return SUCCESS
+
+
+def dropped(self, part, error):
+    """Forgets what DynamoDB calls invalid."""
+    part.written.stored.update(part.cells)
+
+
+SCENE_GUARDS = {
+    "a closed shard is read to its end": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+        ("reshard-mid-batch",),
+    ),
+    "what is given up goes to the failure destination": (
+        lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+        ("crashing-record", "retention"),
+    ),
+    "what has no room is rejected": (
+        lambda patch: patch.setattr(writer._Run, "halve", dropped),
+        ("full-item",),
+    ),
+    "an expiry is no deletion": (
+        lambda patch: patch.setattr("processor.rollup.expired", lambda record: False),
+        ("expired-visible",),
+    ),
+}
 
 
 def found_out(fault, aws, **options):
@@ -197,7 +297,8 @@ def found_out(fault, aws, **options):
         traffic = Traffic(run)
         injector = run.injectors[fault]
         deadline = time.monotonic() + PATIENCE
-        while injector.injected < 4 and time.monotonic() < deadline:
+        lasting = time.monotonic() + (3.5 if injector.lasting else 0)
+        while (injector.injected < 6 or time.monotonic() < lasting) and time.monotonic() < deadline:
             traffic.send(injector)
             time.sleep(0.02)
         run.finish()
@@ -209,16 +310,22 @@ def found_out(fault, aws, **options):
 
 
 def cases(table):
-    return [(guard, fault) for guard, (_, faults) in table.items() for fault in faults]
+    """Every pair of a guard and a fault; those that repeat what another one shows run with --every-guard."""
+    return [
+        pytest.param(guard, fault, id=f"{fault} without: {guard}", marks=[pytest.mark.every_guard] if more else [])
+        for guard, (_, *faults) in table.items()
+        for more, some in enumerate(faults)
+        for fault in some
+    ]
 
 
 @pytest.mark.parametrize(("guard", "fault"), cases(WORKER))
 def test_without_its_guard_in_the_worker_a_fault_is_found(guard, fault, aws, tmp_path):
     folder = tmp_path / "functions"
     shutil.copytree(FUNCTIONS, folder)
-    main = folder / "ingest" / "main.py"
-    head, _, body = main.read_text().partition("from typing import Any\n")
-    main.write_text(head + "from typing import Any\n" + WORKER[guard][0] + body)
+    for main in folder.glob("*/main.py"):
+        head, first, body = main.read_text().partition("\nfrom ")
+        main.write_text(head + "\n" + WORKER[guard][0] + first + body)
     found = found_out(fault, aws, functions=folder)
     assert not found.passed, guard
 
@@ -228,3 +335,10 @@ def test_without_its_guard_in_the_mapping_or_the_reader_a_fault_is_found(guard, 
     MAPPING_GUARDS[guard][0](monkeypatch)
     found = found_out(fault, aws)
     assert not found.passed, guard
+
+
+@pytest.mark.parametrize(("guard", "fault"), cases(SCENE_GUARDS))
+def test_without_its_guard_a_fault_under_a_virtual_clock_is_found(guard, fault, monkeypatch):
+    SCENE_GUARDS[guard][0](monkeypatch)
+    (found,) = named([fault])
+    assert not found.scene(SEED).passed, guard

@@ -37,7 +37,7 @@ from processor.store.states import States, state_of
 from processor.store.tables import cell_name, cell_value, slot, slot_of
 
 DAY = 86_400
-FIRST = int(time.time()) // DAY * DAY - 3 * DAY + 7200  # on the first of three days, at two
+FIRST = int(time.time()) // DAY * DAY - 4 * DAY + 7200  # at two, so long ago that all of it is past at any time of day
 DAYS = 3
 STEP = 400
 DEVICES = [f"AA:00:00:00:00:{n:02X}" for n in range(1, 8)]

@@ -6,9 +6,11 @@ import json
 import time
 from contextlib import closing
 from decimal import Decimal
+from types import SimpleNamespace
 
 import orjson
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from processor.cli import main
@@ -186,11 +188,26 @@ def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, regis
     assert len(asked) == 2
 
 
-def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry):
-    registry.put(Device(MINE, secret="nowhere"))
-    devices = Devices(registry, vault(aws))
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "KMSInvalidStateException"])
+def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry, code):
+    def refuse(**_):
+        raise ClientError({"Error": {"Code": code, "Message": "not now"}}, "GetSecretValue")
+
+    registry.put(Device(MINE, secret="fleet/keys"))
+    refusing = SimpleNamespace(get_secret_value=refuse)
+    devices = Devices(registry, Vault(lambda: aws.client("kms"), lambda: refusing))
     with pytest.raises(TransientError, match="bindkey"):
         devices[MINE]
+
+
+def test_a_lost_key_stops_its_own_device_and_no_shard(aws, registry):
+    """A secret whose name was mistyped, and a key that was copied from another device, would never be had."""
+    registry.put(Device(MINE, secret="nowhere"))
+    registry.put(Device(HERS, key=vault(aws).seal(MINE, KEY, "alias/processor")))
+    devices = Devices(registry, vault(aws))
+    assert MINE not in devices
+    assert HERS not in devices
+    assert devices.registered(MINE)
 
 
 def test_calibration_is_exact_and_leaves_texts_and_flags_alone():
@@ -238,6 +255,20 @@ def test_ingest_decrypts_with_the_registrys_keys_and_may_store_registered_device
         else:
             assert system.totals.ignored == {"no_key": 1, "unregistered": 1}
             assert ledger == {"received": 4, "stored": 1, "duplicates": 0, "rejected": 1, "ignored": 2, "failed": 0}
+
+
+def test_a_button_s_presses_are_stored_where_its_sim_is_registered_and_queried_by_it(aws):
+    """SORACOM's LTE-M Button has no Bluetooth address."""
+    mine, theirs = "295050000000001", "295050000000002"
+    with System(aws=aws, variables={"DEVICES": "registered"}) as system:
+        run("devices", "set", f"imsi:{mine}", "--name", "Doorbell")
+        now = round(time.time() * 1000)
+        press = {"clickType": 1, "clickTypeName": "SINGLE", "batteryLevel": 0.75}
+        system.send([orjson.dumps({"payloads": press, "timestamp": now, "imsi": imsi}) for imsi in (mine, theirs)])
+        system.drain(60)
+        assert system.totals.ignored == {"unregistered": 1}
+        found = json.loads(run("query", f"imsi:{mine}", "--last", "1", "--format", "json"))
+        assert (found["button"], found["battery"]) == ("press", 75)
 
 
 def test_query_calibrates_unless_asked_not_to(aws):

@@ -114,11 +114,15 @@ def documented():
     found, above = {}, [set(), set(), set()]
     for row in rows:
         name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
-        also = [before if re.search("the same|as above", cell) else set() for cell, before in zip(cells, above)]
-        above = [set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|(?<=kms:)\w+", cell)) | more for cell, more in zip(cells, also)]
-        for command in re.findall("`([^`]+)`", name):
-            whole = command if command.startswith(name.split("`")[1].split()[0]) else f"{name.split('`')[1].split()[0]} {command}"
-            found[whole] = set().union(*above)
+        actions = set()
+        for column, cell in enumerate(cells):
+            said = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|(?<=kms:)\w+", cell))
+            said |= above[column] if re.search("the same|as above", cell) else set()
+            above[column] = said or above[column]
+            actions |= said
+        first, *others = re.findall("`([^`]+)`", name)
+        for command in (first, *(f"{first.split()[0]} {other}" for other in others)):
+            found[command] = actions
     return found
 
 

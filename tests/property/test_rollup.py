@@ -22,7 +22,7 @@ from processor.reading import Reading
 from processor.rollup import Aggregator
 from processor.store.reader import Reader
 from processor.store.rollups import Rollups, ranges_of, rollup_from, rollup_of, window
-from processor.store.states import States, state_from, state_of
+from processor.store.states import States, join, state_from, state_of
 from processor.store.tables import cell_name, cell_value, slot, slot_of
 
 BASE = 1_700_000_100_000
@@ -77,6 +77,7 @@ class Invocation:
             States(self, "processor-devices"),
             Quiet(),
             Inline(),
+            retention=10**9,
         )
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -245,9 +246,30 @@ class Deliveries(RuleBasedStateMachine):
                 if rollup is not None:
                     expected[device, start] = rollup
         stored = map(rollup_from, self.tables.tables["rollups"].values())
-        assert {(each.device, each.start): each for each in stored} == expected
-        states = {item["device"]["S"]: state_from(item) for item in self.tables.tables["devices"].values()}
-        assert states == {device: state_of(device, each) for device, each in slots.items()}
+        assert {(each.device, each.start): each for each in stored if each.cells} == expected
+        self._check_states({device: state_of(device, each) for device, each in slots.items()})
+
+    def _check_states(self, expected):
+        assert {item["device"]["S"]: state_from(item) for item in self.tables.tables["devices"].values()} == expected
+
+
+class Deletions(Deliveries):
+    """The same where readings are deleted, while nothing is under way that read them before; any may come meanwhile."""
+
+    @precondition(lambda self: not self.running and self.tables.tables["readings"])
+    @rule(data=st.data())
+    def delete(self, data):
+        items = self.tables.tables["readings"]
+        item = items[data.draw(st.sampled_from(sorted(items)), label="which")]
+        key = {name: item[name] for name in ("device", "slot")}
+        self.tables.call("DeleteItem", {"TableName": "processor-readings", "Key": key})
+
+    def _check_states(self, expected):
+        """A state knows what is there, and may know what was."""
+        stored = {item["device"]["S"]: state_from(item) for item in self.tables.tables["devices"].values()}
+        assert {device: join(stored[device], each) for device, each in expected.items()} == {
+            device: stored[device] for device in expected
+        }
 
 
 EFFORT = settings(
@@ -259,6 +281,8 @@ EFFORT = settings(
 
 TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = EFFORT
+TestDeletions = Deletions.TestCase
+TestDeletions.settings = EFFORT
 
 
 def test_without_the_guard_a_stale_roll_up_is_found():

@@ -61,7 +61,7 @@ class Store:
         self.states = States(self.dynamodb, "processor-devices")
         telemetry = Telemetry("page-test", stream=io.StringIO())
         pool = ThreadPoolExecutor(1)
-        self.aggregator = Aggregator(self.reader, self.rollups, self.states, telemetry, pool)
+        self.aggregator = Aggregator(self.reader, self.rollups, self.states, telemetry, pool, retention=10**9)
 
     def _changed(self, noun, event, key):
         if noun == "readings":

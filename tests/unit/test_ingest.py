@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.aggregation import aggregate
-from processor.decode.formats import bthome, ruuvi
+from processor.decode.formats import bthome, mibeacon, ruuvi
 from processor.errors import InvalidWrite, TransientError
 from processor.ingest import Ingest
 from processor.quarantine import Quarantine
@@ -205,6 +205,42 @@ def test_an_encrypted_sensor_without_a_key_is_ignored_and_one_with_a_wrong_key_i
     assert run.blob["Reasons"] == {"key": 1}
 
 
+class Known:
+    """A registry of some devices."""
+
+    def __init__(self, *addresses):
+        self.addresses = addresses
+
+    def load(self, addresses):
+        pass
+
+    def registered(self, address):
+        return address in self.addresses
+
+    def heard(self, address):
+        return None
+
+
+def test_an_encrypted_frame_is_its_own_address_s_where_the_gateway_gives_none(handler, context, kinesis_event):
+    values = {"temperature": 21.5}
+    data = service_data(mibeacon.UUID, mibeacon.encode(values, product=0x055B, address=DEVICE, key=bytes(16)))
+    run = handler(devices=Known(DEVICE))
+    run.ingest.handle(kinesis_event(listed(data, device=None)), context)
+    count(run.ledger, received=1, rejected=1)
+    assert run.blob["Reasons"] == {"key_missing": 1}
+
+
+@pytest.mark.parametrize(("only", "rejected"), [(True, 1), (False, 2)])
+def test_where_registered_devices_alone_count_a_neighbour_s_broken_advertisement_is_ignored(
+    handler, context, kinesis_event, only, rejected
+):
+    broken = manufacturer_data(0x0499, b"\5\0")
+    run = handler(devices=Known(DEVICE), registered_only=only)
+    run.ingest.handle(kinesis_event(listed(broken), listed(broken, device="AA:00:00:00:00:01")), context)
+    count(run.ledger, received=2, rejected=rejected, ignored=2 - rejected)
+    assert run.blob["Ignored"] == ({"unregistered": 1} if only else {})
+
+
 class Unreachable:
     """A registry that cannot be asked, and says so for each device."""
 
@@ -219,9 +255,9 @@ class Unreachable:
 
 @pytest.mark.parametrize(
     ("data", "registered_only"),
-    [(rawv2(), True), (manufacturer_data(0xFFFF, b"?"), False),
+    [(rawv2(), True), (manufacturer_data(0x0499, b"\5\0"), True), (manufacturer_data(0xFFFF, b"?"), False),
      (service_data(bthome.UUID, bthome.encode({"temperature": 20}, key=bytes(16), address=DEVICE, counter=1)), False)],
-    ids=["registered only", "unknown model", "no key here"],
+    ids=["registered only", "broken", "unknown model", "no key here"],
 )  # fmt: skip
 def test_where_the_registry_cannot_be_asked_the_record_comes_again(
     handler, context, kinesis_event, data, registered_only

@@ -127,6 +127,7 @@ def test_an_aranet_without_integrations_says_nothing():
 @pytest.mark.parametrize(
     ("company", "payload"),
     [
+        (0x0757, "213055b80a"),  # ELA's humidity, and no temperature after it
         (0x0001, "010103cb0164"),  # Nokia's, with nothing of Govee beside it
         (0x0059, "087043b6c3e0f509fae3"),  # Nordic's, without Mopeka's service UUID
         (0x02D5, "bf640a7f170f01020077270d14000000000000c4"),  # a BL whose name is not known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.errors import TransientError
+from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
 from processor.store.reader import Reader, once
-from processor.store.tables import SLOT_MS, cell_name, cell_value, slot_of
+from processor.store.rollups import RANGE_MS, RANGE_SECONDS, rollup_of
+from processor.store.tables import SKEW_MS, SLOT_MS, cell_name, cell_value, slot_of
 
 DEVICE = "CB:B8:33:4C:88:4F"
 START = 1_700_000_010_000 // SLOT_MS * SLOT_MS
@@ -147,11 +150,41 @@ def test_devices_are_listed_with_their_first_and_last_slot(store, reader):
     ]
 
 
-events = st.lists(st.tuples(st.integers(0, 400_000), st.integers(0, 3), st.integers(0, 1)), max_size=40)
+events = st.builds(
+    lambda seed, count: [
+        (chance.randrange(400_000), chance.randrange(2), 0, chance.choice(["ruuvi.5", "ruuvi.6", "ruuvi.e1"]))
+        for chance in [random.Random(seed)]
+        for _ in range(count)
+    ],
+    st.integers(0, 10**6),
+    st.integers(0, 60),
+)
 
 
 @given(events, st.integers(0, 400_000))
 def test_neighbouring_ranges_count_every_reading_exactly_once(events, cut):
-    every = list(once(reading(at, counter=counter, digest=digest) for at, counter, digest in events))
-    assert [r for r in every if r.at < cut] + [r for r in every if r.at >= cut] == every
-    assert len({(r.at, r.identity) for r in every}) == len(every)
+    """Wherever time is cut, though copies of copies go on for minutes: what is a copy depends on a minute alone."""
+    table = MemoryDynamoDB()
+    for at, counter, digest, name in events:
+        each = reading(START + at, counter=counter, digest=digest)._replace(format=name)
+        start = slot_of(each.at)
+        item = table.tables["readings"].setdefault(
+            (DEVICE, str(start)), {"device": {"S": DEVICE}, "slot": {"N": str(start)}}
+        )
+        item.setdefault(cell_name(each, each.at - start * 1000), cell_value(each, each.at - start * 1000))
+    reader = Reader(table, "processor-readings")
+    every = reader.readings(DEVICE, START, START + 400_001)
+    cut += START
+    assert reader.readings(DEVICE, START, cut) + reader.readings(DEVICE, cut, START + 400_001) == every
+    slots = list(reader.stored(DEVICE, START - SKEW_MS, START + 10**6))
+    first, last = START // RANGE_MS * RANGE_SECONDS, START // 1000 + 500
+    rolled = [rollup_of(DEVICE, at, slots) for at in range(first, last, RANGE_SECONDS)]
+    assert sum(each.readings for each in rolled if each is not None) == len(every)
+    for count in (1, 3, 100):
+        assert reader.latest(DEVICE, count) == every[-count:]
+
+
+def test_a_copy_of_a_copy_is_one():
+    """A sensor that repeats one measurement for minutes measured once, wherever a query begins."""
+    repeated = [reading(START + n * 20_000, counter=7) for n in range(12)]
+    assert list(once(repeated)) == repeated[:1]

@@ -35,6 +35,7 @@ class World:
 
     def __init__(self):
         self.tables = MemoryDynamoDB()
+        self.now = START + 3600
         self.out = io.StringIO()
         self.rollups = Rollups(self.tables, "processor-rollups")
         self.pool = ThreadPoolExecutor(4)
@@ -44,6 +45,8 @@ class World:
             States(self.tables, "processor-devices"),
             Telemetry(f"rollup-{id(self)}", stream=self.out),
             self.pool,
+            retention=86_400,
+            clock=lambda: self.now,
         )
 
     def measure(self, offset, counter=1, device=A, value=20.5):
@@ -131,6 +134,17 @@ def test_a_deletion_builds_its_ranges_anew(world):
     assert list(world.rollups.all()) == [Rollup(A, START, 0, 0, {})]
 
 
+def test_a_deletion_lowers_no_roll_up_whose_other_readings_may_have_expired(world):
+    """What expired is in the roll-up alone: it would be lost with what was deleted."""
+    slot = world.measure(120_000, 1)
+    world.measure(150_000, 2)
+    world.handle(record(1))
+    world.tables.tables["readings"].clear()
+    world.now = START + 86_400
+    world.handle(record(2, slot=slot, name="REMOVE"))
+    assert world.stored == {(A, START): (2, 2)}
+
+
 def test_items_past_their_expiry_count_until_they_are_deleted(world):
     slot = world.measure(120_000)
     world.tables.tables["readings"][A, str(slot)]["expires"] = {"N": "1"}
@@ -185,6 +199,16 @@ def test_what_dynamodb_calls_invalid_is_counted_and_passed_over(world):
     blob, line = world.said
     assert blob["RollupsInvalid"] == [1.0]
     assert "Number overflow" in line["error"]
+
+
+@pytest.mark.parametrize("cell", [{}, {"o": {"N": "x"}, "f": {"S": "ruuvi.5"}}, {"o": {"S": "1"}, "f": {"S": "r"}}])
+def test_a_cell_that_is_no_reading_is_counted_and_holds_nobody_up(world, cell):
+    """Somebody wrote into the table by hand: the batch would come again until its records are a day old."""
+    bad, good = world.measure(120_000, 1), world.measure(150_000, 2, B)
+    world.tables.tables["readings"][A, str(bad)]["c1.AAAA"] = {"M": cell}
+    assert world.handle(record(1, slot=bad), record(2, B, good)) == {"batchItemFailures": []}
+    assert world.stored == {(B, START): (1, 1)}
+    assert world.said[0]["RollupsInvalid"] == [1]
 
 
 def test_the_deadline_reaches_every_call(world):

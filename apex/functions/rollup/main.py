@@ -18,4 +18,5 @@ handle = Aggregator(
     States(dynamodb, settings.devices_table),
     Telemetry(settings.function, level=settings.log_level),
     ThreadPoolExecutor(settings.writer_threads),
+    retention=settings.retention_days * 86_400,
 ).handle

@@ -219,7 +219,7 @@ def _decrypt(data: bytes, start: int, address: str | None, keys: Mapping[str, by
         )
     key = keys.get(address)
     if key is None:
-        raise KeyMissing("key_missing", f"no bindkey for {address}", where=_NAME, payload=data)
+        raise KeyMissing(address, where=_NAME, payload=data)
     count = data[end : end + COUNTER]
     plain = decrypt(key, _nonce(address, data[0], count), data[start:end] + data[end + COUNTER :], _NAME)
     return plain, int.from_bytes(count, "little")

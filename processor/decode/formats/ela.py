@@ -9,6 +9,7 @@ DI, PIR and TOUCH are a state in the lowest bit and a count of changes above it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from processor.decode.fields import Decoded, Field, Format
 
@@ -29,9 +30,12 @@ def _state(name: str, frame: int, quantity: str, count: str = "count") -> Format
 
 
 T = _frame("t", b"\x12", 3, Field("temperature", at=1, type="i16", scale="0.01"))
-RHT = _frame(
-    "rht", b"\x21", 5,
-    Field("humidity", at=1, type="u8"), Field("temperature", at=3, type="i16", scale="0.01"),
+RHT = replace(  # humidity, and after it what the frame of a temperature is
+    _frame(
+        "rht", b"\x21\0\x12", 5,
+        Field("humidity", at=1, type="u8"), Field("temperature", at=3, type="i16", scale="0.01"),
+    ),
+    mask=b"\xff\0\xff",
 )  # fmt: skip
 ANG = _frame(
     "ang", b"\x56", 7,
@@ -54,4 +58,6 @@ def decode(
 ) -> Decoded | None:
     """Decode ELA's manufacturer data, after the company identifier. None for a frame not known here."""
     read = _READERS.get(data[0]) if data else None
-    return None if read is None else read(data, address)
+    if read is None or (data[0] == RHT.magic[0] and len(data) == RHT.length and data[2] != RHT.magic[2]):
+        return None
+    return read(data, address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,18 +18,22 @@ Invoke = Callable[[bytes], Any]
 
 
 class Answer(Injector):
-    """Replaces the answer of an invocation, which has done its work or nothing at all: nobody may believe it."""
+    """Replaces the answer of an invocation, which has done nothing at all or its work: nobody may believe it."""
 
     def __init__(self, instead: object, *, every: float = 1.0) -> None:
         self.every = every
         self._instead = instead
+        self._replaced: Counter[str] = Counter()
 
     def invoke(self, _name: str, event: bytes, following: Invoke) -> Any:
         """Answer something else where it is due."""
         if not self.due():
             return following(event)
         self.count()
-        if self.random.random() < 0.5:
+        with self._lock:
+            self._replaced[_name] += 1
+            works = self._replaced[_name] % 2 == 0
+        if works:
             following(event)
         return self._instead
 

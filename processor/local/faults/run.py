@@ -42,8 +42,7 @@ PATIENCE_SECONDS = 60.0
 class Run(Seams):
     """The faults of one live run, a context manager around its System: `begin` some, `finish` them, ask `witness`.
 
-    seed: draws their moments. truth: how many readings of each of the faults' own devices there must be. keys: bindkeys
-    of those devices that the functions get from the registry alone.
+    seed: draws their moments. truth: how many readings of each of the faults' own devices there must be.
     """
 
     def __init__(self, seed: int) -> None:
@@ -71,24 +70,22 @@ class Run(Seams):
         self._stack.close()
 
     @contextlib.contextmanager
-    def _working_on(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            if self._thread is not None:
-                self._thread.join()
-            if self._old is not None:
-                self._old.close()
-
-    @contextlib.contextmanager
     def attached(self, system: System) -> Iterator[Run]:
         """Take the system that was put together with these seams, for as long as it is there."""
         self.system = system
-        with contextlib.closing(client(system.settings)) as dynamodb:
-            self._registry = Registry(dynamodb, system.settings.devices_table)
-            with Witness(system, dynamodb, self) as self.witness, self._working_on():
-                yield self
+        with contextlib.ExitStack() as stack:
+            dynamodb = stack.enter_context(contextlib.closing(client(system.settings)))
+            self.registered = Registered(system, dynamodb)
+            self.versions = stack.enter_context(Versions(system, self.kill))
+            self.witness = stack.enter_context(Witness(system, dynamodb, self))
+            stack.callback(self._stop)
+            yield self
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
 
     # What a System asks.
 
@@ -163,10 +160,7 @@ class Run(Seams):
 
     def finish(self) -> None:
         """End them all, and wait for what they left to be done."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._stop()
         working, self.injectors = self.injectors, {}
         for name, injector in working.items():
             injector.end()

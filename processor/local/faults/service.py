@@ -13,7 +13,7 @@ import orjson
 from processor.errors import LocalError
 from processor.local.faults.fault import Injector, Sent
 from processor.local.faults.input import Source
-from processor.local.faults.wire import quarantines
+from processor.local.faults.wire import Wire, corrupted, quarantines, reads_many, unprocessed
 from processor.local.proxy import Call, Reply, refusal
 from processor.local.sensors import Sensor
 
@@ -164,6 +164,50 @@ class KeyUnavailable(Injector):
                 return None
         self.count()
         return Reply(refusal("DisabledException"))
+
+
+class KeysUnread(Wire):
+    """BatchGetItem leaves every key unread for a while, when a sensor is heard whose bindkey the registry has."""
+
+    def __init__(self) -> None:
+        super().__init__(unprocessed, reads_many, lasting=1.0)
+
+    def records(self) -> Iterable[Sent]:
+        """Register a new sensor with a sealed key, and have it heard."""
+        if self.on() and self.random.random() < 0.1:
+            source = Source(self)
+            sensor = source.sensor("bthome.encrypted")
+            self.run.registered.by_kms(sensor)
+            yield source.record(source.measure(sensor, [source.now]))
+
+
+class Corrupted(Injector):
+    """The readings that a new sensor's roll-up is made of come with a digit changed: nothing would put it right."""
+
+    every = 0.3
+
+    def __init__(self) -> None:
+        self._waiting: set[str] = set()
+
+    def records(self) -> Iterable[Sent]:
+        """Have a new sensor heard once."""
+        if self.due():
+            source = Source(self)
+            sensor = source.sensor()
+            self._waiting.add(sensor.address)
+            yield source.record(source.measure(sensor, [source.now - 1000 * n for n in range(3)]))
+
+    def call(self, call: Call) -> Reply | None:
+        """Change the first answer to a query for one of them."""
+        if call.operation != "Query":
+            return None
+        device = orjson.loads(call.body)["ExpressionAttributeValues"][":d"]["S"]
+        with self._lock:
+            if device not in self._waiting:
+                return None
+            self._waiting.remove(device)
+        self.count()
+        return Reply(corrupted(call.forward()))
 
 
 class SecretRotated(Injector):

@@ -94,15 +94,17 @@ def slow(call: Call, wire: Wire) -> Reply:
     return Reply(call.forward())
 
 
-def corrupted(call: Call, _wire: Wire) -> Reply:
-    """Do what is asked, and change a digit of the answer's body on its way back: it still is JSON."""
-    head, end, body = call.forward().partition(b"\r\n\r\n")
+def corrupted(found: bytes) -> bytes:
+    """Return an answer with a digit of its last value changed: it still is JSON."""
+    head, end, body = found.partition(b"\r\n\r\n")
+    at = body.rfind(b'"N":"')
+    at = body.find(b'"N": "') if at < 0 else at
     changed = bytearray(body)
-    for at in range(len(body) // 2, len(body)):
-        if body[at : at + 1].isdigit():
-            changed[at] ^= 1
+    for place in range(max(at, 0), len(body)):
+        if body[place : place + 1].isdigit():
+            changed[place] ^= 1
             break
-    return Reply(head + end + bytes(changed))
+    return head + end + bytes(changed)
 
 
 def garbled(call: Call, _wire: Wire) -> Reply:

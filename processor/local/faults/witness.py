@@ -85,7 +85,7 @@ class Witness:
 
     def _expected(self, records: list[dict[str, Any]]) -> Expected:
         settings = self._system.settings
-        keys = {**settings.bindkeys, **self._run.keys}
+        keys = {**settings.bindkeys, **self._run.registered.keys}
         return Expected.of(records, self._system.limits, keys, known_gateways(settings))
 
     def _cells(self, expected: Expected) -> set[Cell]:

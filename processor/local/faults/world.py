@@ -139,6 +139,8 @@ class World:
             States(self.dynamodb, "processor-devices"),
             Telemetry("scene", level="CRITICAL", stream=Nowhere()),  # type: ignore[arg-type]
             Inline(),
+            retention=self.limits.retention_seconds,
+            clock=self.clock,
         )
         self.mapping = EventSourceMapping(
             self.kinesis, "stream", self._invoke, settings, on_failure=self._given_up, clock=self.clock
