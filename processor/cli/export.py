@@ -14,7 +14,8 @@ from processor.ask.export import Export, Progress
 from processor.ask.plan import TABLES
 from processor.ask.store import Store
 from processor.cli.asked import AS_STORED, CHOOSING, QUANTITIES, READ_UNITS, choice_of, options, quantities_of
-from processor.cli.times import When, iso
+from processor.cli.times import iso
+from processor.times import moment
 
 PLAIN_SECONDS = 2.0
 
@@ -55,8 +56,8 @@ def export(
             store,
             directory,
             choice,
-            start=None if start is None else When().convert(start, None, None),
-            end=None if end is None else When().convert(end, None, None),
+            start=_moment(start, "--from"),
+            end=_moment(end, "--to"),
             typed=(start or "", end or ""),
             quantities=quantities_of(quantities),
             tables=[table for table in TABLES if table in tables or not tables],
@@ -73,6 +74,14 @@ def export(
         counts = ", ".join(f"{rows[table]:,} {table}" for table in plan.tables)
         spent = store.budget
         click.echo(f"{directory}: {counts}; {spent.units:,.1f} read units in {spent.reads:,} requests", err=True)
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    """Return ms since 1970. What was typed is kept beside it: `-30d` means another time when the export goes on."""
+    try:
+        return None if text is None else moment(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 class _Reporter:

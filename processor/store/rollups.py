@@ -8,6 +8,8 @@
 
 Cells only grow. So of two states of a range the one with the larger `n` is the later one, and a roll-up is written on
 the condition that none with a larger `n` is there: redelivered, reordered and concurrent writes end in the same item.
+(A read of several slots is no snapshot, so that two states of the same `n` may differ. But whoever handles the last
+change reads all cells, and nobody has more.)
 """
 
 from __future__ import annotations

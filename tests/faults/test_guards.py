@@ -28,14 +28,15 @@ SEED = 3
 PATIENCE = 20.0
 
 WORKER = {
-    "identity": (
+    "a cell has its reading's identity": (
         "import processor.batch, random\n"
         "name = processor.batch.cell_name\n"
         "processor.batch.cell_name = lambda *given: f't{random.getrandbits(30)}.{name(*given)[-4:]}'\n",
-        ("redelivered", "producer-retry", "kill-before-response", "answer-never-came"),
-        ("delivered-at-once", "overlapping-replay", "kill-amid-write", "freeze"),
+        ("redelivered", "producer-retry"),
+        ("kill-before-response", "answer-never-came", "delivered-at-once", "overlapping-replay", "kill-amid-write",
+         "freeze"),
     ),
-    "identity of a repeated write": (
+    "a repeated write has it too": (
         "import processor.store.writer, random\n"
         "Writer = processor.store.writer.Writer\n"
         "request = Writer.request\n"
@@ -66,8 +67,8 @@ WORKER = {
     "failures are reported": (
         "import processor.batch\n"
         "processor.batch.Batch.response = lambda self: {'batchItemFailures': []}\n",
-        ("access-denied", "expired-credentials"),
-        ("throttled-key", "throttled-table"),
+        ("access-denied",),
+        ("expired-credentials", "throttled-key", "throttled-table"),
     ),
     "the lowest failure is reported": (
         "import processor.batch\n"
@@ -103,8 +104,8 @@ WORKER = {
     "rejected records are quarantined": (
         "import processor.ingest\n"
         "processor.ingest.Ingest._keep = lambda self, batch: ''\n",
-        ("poison-middle", "clock-1970", "malformed", "empty-key"),
-        ("poison-first", "poison-last", "poison-all", "clock-2000", "secret-rotated"),
+        ("poison-middle",),
+        ("clock-1970", "malformed", "empty-key", "poison-first", "poison-last", "poison-all", "clock-2000", "secret-rotated"),
     ),
     "a failed quarantine fails its records": (
         "import processor.batch\n"
@@ -196,13 +197,13 @@ def forgetful(self, batch):
 MAPPING_GUARDS = {
     "no answer, no checkpoint": (
         lambda patch: patch.setattr(consumer.ShardConsumer, "_invoke", trusting),
-        ("kill-before-write", "not-invoked"),
-        ("kill-any", "kill-rollup", "timeout", "out-of-memory"),
+        ("kill-before-write",),
+        ("not-invoked", "kill-any", "kill-rollup", "timeout", "out-of-memory"),
     ),
     "an answer that names no record fails the batch": (
         lambda patch: patch.setattr(consumer, "outcome_of", answered(Outcome("success"))),
-        ("unknown-identifier", "empty-identifier", "null-identifier"),
-        ("malformed-answer", "answer-not-json"),
+        ("unknown-identifier",),
+        ("empty-identifier", "null-identifier", "malformed-answer", "answer-not-json"),
     ),
     "the checkpoint waits for the destination": (
         lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", forgetful),

@@ -240,6 +240,11 @@ def test_a_question_that_makes_no_sense_is_refused_in_words(typed, arguments, me
     assert message in done.stderr
 
 
+def test_a_time_that_is_none_is_refused_by_the_name_of_its_option(typed, tmp_path):
+    done = CliRunner().invoke(main, ["export", str(tmp_path / "data"), "--to", "yesterday"])
+    assert (done.exit_code, "--to: 'yesterday' is neither" in done.stderr) == (2, True)
+
+
 def exported(folder, table="readings"):
     rows = []
     for file in sorted((folder / table).rglob("*.parquet")):
