@@ -243,6 +243,26 @@ resource "aws_cloudwatch_metric_alarm" "quarantine" {
   ok_actions          = local.alarm_actions.warning
 }
 
+resource "aws_cloudwatch_metric_alarm" "rollups_invalid" {
+  alarm_name          = "${local.prefix}-rollups-invalid"
+  alarm_description   = <<-EOT
+    rollup passed over ranges that it cannot sum up or that DynamoDB calls invalid: an item of readings that somebody
+    changed by hand, or values too large. The readings are untouched; the function's log names device and time. Mend the
+    item, then run `processor verify --fix`.
+  EOT
+  namespace           = local.metrics_namespace
+  metric_name         = "RollupsInvalid"
+  dimensions          = { service = local.function_names["rollup"] }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions.warning
+  ok_actions          = local.alarm_actions.warning
+}
+
 resource "aws_cloudwatch_metric_alarm" "stream_throttles" {
   alarm_name          = "${local.prefix}-stream-write-throttles"
   alarm_description   = <<-EOT

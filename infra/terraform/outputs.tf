@@ -51,7 +51,7 @@ output "alarms" {
       values(aws_cloudwatch_metric_alarm.age), values(aws_cloudwatch_metric_alarm.age_growth),
       values(aws_cloudwatch_metric_alarm.dropped_events), values(aws_cloudwatch_metric_alarm.failed_invocations),
       values(aws_cloudwatch_metric_alarm.heartbeat),
-      [aws_cloudwatch_metric_alarm.quarantine, aws_cloudwatch_metric_alarm.stream_throttles]
+      [aws_cloudwatch_metric_alarm.quarantine, aws_cloudwatch_metric_alarm.rollups_invalid, aws_cloudwatch_metric_alarm.stream_throttles]
     ) : alarm.alarm_name]
   ))
 }

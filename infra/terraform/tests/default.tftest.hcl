@@ -117,7 +117,7 @@ run "alarms" {
     condition = length(setsubtract([
       "age-ingest-late", "age-ingest-danger", "age-ingest-growth", "age-stream-late", "age-stream-danger", "age-stream-growth",
       "heartbeat", "ingest-dropped-events", "ingest-failed-invocations", "ingest-duration", "ingest-errors", "ingest-memory",
-      "ingest-throttles", "quarantine-growth", "readings-read-throttles", "readings-write-throttles", "readings-system-errors",
+      "ingest-throttles", "quarantine-growth", "rollups-invalid", "readings-read-throttles", "readings-write-throttles", "readings-system-errors",
       "stream-write-throttles",
     ], [for name in output.alarms : trimprefix(name, "processor-prod-")])) == 0
     error_message = "Every alarm that the README lists is there."
@@ -137,7 +137,7 @@ run "alarms" {
     condition = alltrue([for alarm in concat(
       values(aws_cloudwatch_metric_alarm.age), values(aws_cloudwatch_metric_alarm.age_growth),
       values(aws_cloudwatch_metric_alarm.dropped_events), values(aws_cloudwatch_metric_alarm.failed_invocations),
-      values(aws_cloudwatch_metric_alarm.heartbeat), [aws_cloudwatch_metric_alarm.quarantine, aws_cloudwatch_metric_alarm.stream_throttles]
+      values(aws_cloudwatch_metric_alarm.heartbeat), [aws_cloudwatch_metric_alarm.quarantine, aws_cloudwatch_metric_alarm.rollups_invalid, aws_cloudwatch_metric_alarm.stream_throttles]
     ) : length(alarm.alarm_description) > 100 && length(alarm.alarm_description) <= 1024])
     error_message = "Each alarm says what to do, in the 1,024 characters that CloudWatch takes."
   }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import threading
 import time
@@ -55,7 +54,6 @@ class Run(Seams):
         """Devices whose key was changed, with the records that they were heard in."""
         self.errors: list[str] = []
         """What went wrong in the faults' own doing."""
-        self._random = random.Random(f"{seed}.run")  # noqa: S311 - a simulation
         self._lock = threading.Lock()
         self._sensors = FIRST_SENSOR
         self._laters: list[threading.Thread] = []
