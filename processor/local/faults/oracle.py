@@ -8,6 +8,7 @@ from typing import Any
 
 from processor.local.check import Cell, Expected, Verdict, compare, stream_records
 from processor.local.faults.run import Run
+from processor.local.faults.versions import LATER
 from processor.local.fleet import Fleet
 from processor.local.rollup_check import compare_rollups
 from processor.local.system import STREAM
@@ -70,7 +71,7 @@ def judge(run: Run, fleet: Fleet | None = None) -> Judgement:
     if verdict.missing_records:
         found.lost.append(f"{verdict.missing_records} records are not in the stream")
     found.doubled += [f"{cell} was never sent" for cell in verdict.foreign if cell[0] not in run.rotated]
-    older = "deploy-mid-batch" in run.injected
+    older = any(run.injected[name] for name in ("deploy-mid-batch", "old-version-replays"))
     found.problems += [f"{cell} is not as it was sent" for cell in _changed(verdict, items, older)]
     _balance(found, run, rotated)
     _truth(found, run, spared, _kept_of_rotated(entries, rotated))
@@ -129,7 +130,7 @@ def _spared(verdict: Verdict, records: Iterable[Mapping[str, Any]], expected: An
 
 
 def _changed(verdict: Verdict, items: Iterable[Mapping[str, AttributeValue]], older: bool) -> list[Cell]:
-    """Return what is stored with another content; an older version may have read fewer values of it."""
+    """Return what is stored with another content; an older version reads one value less of some."""
     if not verdict.changed:
         return []
     wanted = set(verdict.changed)
@@ -144,12 +145,14 @@ def _changed(verdict: Verdict, items: Iterable[Mapping[str, AttributeValue]], ol
     return [
         cell
         for cell, reading in stored.items()
-        if not older or not any(_part_of(reading, copy) for copy in verdict.expected.cells[cell])
+        if not older or not any(_by_older(reading, copy) for copy in verdict.expected.cells[cell])
     ]
 
 
-def _part_of(stored: Reading, sent: Reading) -> bool:
-    return (stored.at, stored.format) == (sent.at, sent.format) and stored.values.items() <= sent.values.items()
+def _by_older(stored: Reading, sent: Reading) -> bool:
+    """Tell whether the older version makes that of what was sent: all values but the one that it does not know."""
+    known = {name: value for name, value in sent.values.items() if name != LATER}
+    return (stored.at, stored.format, stored.values) == (sent.at, sent.format, known)
 
 
 def _balance(found: Judgement, run: Run, rotated: Mapping[tuple[str, str], str]) -> None:

@@ -15,8 +15,9 @@ from processor.local.function import Function
 from processor.local.system import System
 
 PACKAGE = Path(__file__).resolve().parents[2]
-LATER_FIELD = '        Field("movement_counter", at=15, type="u8", invalid=0xFF),\n'
-"""A line of today's decoder that an older one did not have yet."""
+LATER = "movement_counter"
+LATER_FIELD = f'        Field("{LATER}", at=15, type="u8", invalid=0xFF),\n'
+"""A quantity, and the line of today's Ruuvi decoder that reads it: an older one did not have it yet."""
 
 
 class Versions:
