@@ -174,8 +174,8 @@ def test_the_readmes_commands_typed_in_order_take_a_user_from_nothing_to_deploye
         assert status == (1 if " apply " in command else 0), f"{command}\n{said[-3000:]}"
     said = next(text for command, (_, text) in transcript.items() if "apex deploy" in command)
     changed = re.findall(r"^  (.+): .* → ", said, re.MULTILINE)
-    assert changed == ["code", "alias current"], (
-        "the configuration is Terraform's already: a deployment ships code only"
+    assert changed == ["code", "alias current"] * 2, (
+        "the configuration of both is Terraform's already: a deployment ships code only"
     )
     functions = servers["ministack"].client("lambda")
     alias = functions.get_alias(FunctionName="processor-prod-ingest", Name="current")
@@ -337,7 +337,11 @@ def test_a_table_changes_to_provisioned_capacity_and_back_in_place(applied, serv
 
 
 def test_destroy_leaves_nothing(applied, servers):
-    """Not even with records, objects and log lines in what is destroyed."""
+    """Not even with records, objects and log lines in what is destroyed.
+
+    Of the mappings, those that Terraform knew: MiniStack makes a second one where a call is repeated, which AWS refuses.
+    """
+    known = {uuid for module, *_ in applied.values() for uuid in module.outputs()["mappings"].values()}
     with ThreadPoolExecutor() as both:
         gone = [
             both.submit(applied["ministack"][0], "destroy", "-no-color", "-auto-approve", "-input=false", *FILES),
@@ -352,7 +356,11 @@ def test_destroy_leaves_nothing(applied, servers):
             "streams": aws.client("kinesis").list_streams()["StreamNames"],
             "tables": aws.client("dynamodb").list_tables()["TableNames"],
             "functions": aws.client("lambda").list_functions()["Functions"],
-            "mappings": aws.client("lambda").list_event_source_mappings()["EventSourceMappings"],
+            "mappings": [
+                each
+                for each in aws.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+                if each["UUID"] in known
+            ],
             "roles": [each["RoleName"] for each in aws.client("iam").list_roles()["Roles"]],
             "buckets": aws.client("s3").list_buckets()["Buckets"],
             "log groups": aws.client("logs").describe_log_groups()["logGroups"],
