@@ -339,7 +339,7 @@ def test_a_table_changes_to_provisioned_capacity_and_back_in_place(applied, serv
 def test_destroy_leaves_nothing(applied, servers):
     """Not even with records, objects and log lines in what is destroyed.
 
-    Of the mappings, those that Terraform knew: MiniStack makes a second one where a call is repeated, which AWS refuses.
+    Of the mappings, those that Terraform knew: where a call is repeated MiniStack makes a second one; AWS refuses it.
     """
     known = {uuid for module, *_ in applied.values() for uuid in module.outputs()["mappings"].values()}
     with ThreadPoolExecutor() as both:
