@@ -385,7 +385,7 @@ def test_a_worker_is_started_only_when_none_is_idle(directory: Path, plain: bool
         assert function.cold_starts == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's /proc; without it (macOS) a function's memory has no limit")
 def test_a_worker_above_its_memory_is_killed_even_if_it_gave_the_memory_back(directory: Path, plain: bool) -> None:
     with Function(directory, environment={}, sink=Lines(), memory_mb=96, plain=plain) as function:
         assert function.invoke({"do": "allocate", "value": 1 << 20}) == "done"

@@ -79,7 +79,7 @@ def test_the_users_profile_endpoints_and_proxies_do_not_matter(monkeypatch: pyte
             assert not any(word in variables for word in (b"no-such-profile", b"the user's own", b"PERSIST_STATE"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net")
+@pytest.mark.skipif(sys.platform != "linux", reason="who listens where is read from Linux's /proc/net")
 def test_it_listens_on_one_port_of_the_loopback_interface_and_nowhere_else(aws: EmbeddedAws) -> None:
     aws.client("sqs").create_queue(QueueName="failures")
     aws.client("lambda").list_functions()

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from processor.cli import main
 from processor.failures import key_of
 from processor.local.aws import EmbeddedAws
-from processor.local.proxy import Proxy
+from processor.local.proxy import Proxy, Reply
 from processor.local.system import FUNCTIONS
 from processor.quarantine import Quarantine, Rejection
 from tests.integration.handlers import BUCKET, MODEL, PREFIX, changed, everything, function, furnish, kinesis
@@ -41,23 +41,30 @@ class Wire:
 
     def __call__(self, call):
         """Take note of a call, and let it pass."""
+        answer = None
         if call.service == "s3":
             method, _, path = call.operation.partition(" ")
             path = path.partition("?")[0].removeprefix(f"/{BUCKET}")
             action = ROLE_OF_S3[method] if path else method
             self.seen.add(f"s3:{action} BUCKET{path}")
+        elif call.service == "kms":
+            answer = call.forward()  # a ciphertext does not show its key, what KMS answers does
+            key = json.loads(answer.partition(b"\r\n\r\n")[2])["KeyId"].rpartition("/")[2]
+            self.seen.add(f"kms:{call.operation} key/{'BINDKEYS' if key == self.key else key}")
         else:
             for resource in self.resources(call):
                 self.seen.add(f"{call.service}:{call.operation} {resource.replace(PREFIX, 'PREFIX')}")
+        return None if answer is None else Reply(answer)
 
     @staticmethod
     def resources(call):
         body = json.loads(call.body)
         if call.service == "dynamodb":
             return [f"table/{name}" for name in body.get("RequestItems", [body.get("TableName")])]
-        if call.service == "secretsmanager":
-            return [f"secret:{body['SecretId']}"]
-        return ["key/BINDKEYS"]  # the one key there is; a ciphertext says by itself which it needs
+        if call.service == "kinesis":
+            return [f"stream/{body['StreamName']}"]
+        assert call.service == "secretsmanager", call
+        return [f"secret:{body['SecretId']}"]
 
     def compare(self, declared):
         """The calls seen that are not declared, and the declared ones not seen."""
@@ -70,6 +77,8 @@ class Wire:
 def wire(aws):
     found = Wire()
     variables = furnish(aws)
+    [key] = aws.client("kms").list_keys()["Keys"]
+    found.key = key["KeyId"]
     with Proxy(aws.endpoint, found) as proxy:
         found.variables = variables | {"AWS_ENDPOINT_URL": proxy.endpoint}
         yield found
