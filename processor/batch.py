@@ -1,11 +1,10 @@
-"""One batch of Kinesis records being handled: decoded, grouped by device and slot, and accounted for."""
+"""One batch of Kinesis records being handled: decoded, grouped by device and slot, and written."""
 
 from __future__ import annotations
 
 import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,26 +14,19 @@ from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
 from processor.decode.gateways import Advertisement, Heard
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing, StoreError
-from processor.quarantine import Rejection
+from processor.ledger import Ledger, Source
 from processor.reading import COUNTERS, Reading
 from processor.rules import Rules
 from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
 from processor.store.writer import Group, Outcome, Writer
 
-Source = tuple[int, int]
-"""Where an advertisement came from: its record's place in the batch, its own place in the record."""
-
 NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
-MAX_REJECTIONS = 10_000
-"""So many rejections of one batch are told apart: each has its reason in words, and six megabytes of nothing come to
-two million. Of a record beyond that one stands for all, and a redrive takes the whole of it."""
-
 PATIENCE_SECONDS = 60.0
 """How long a write may take where no invocation's end limits it; what is then left has failed."""
 
 
-class Batch:
-    """One batch being handled: readings grouped for the table, rejections, and the ledger.
+class Batch(Ledger):
+    """One batch being handled: readings grouped for the table, and the ledger of all that became of them.
 
     only: for a record's place in the batch, the indexes of the advertisements that count; those of the record that are
     not among them are left out. A record without an entry counts whole.
@@ -43,6 +35,7 @@ class Batch:
     def __init__(
         self, records: list[Mapping[str, Any]], rules: Rules, only: Mapping[int, Collection[int]] = NONE_LEFT_OUT
     ) -> None:
+        super().__init__(samples=rules.samples)
         self.records = records
         self.rules = rules
         self.only = only
@@ -50,37 +43,10 @@ class Batch:
         """Places of records that count whole although `only` names some of them: they hold fewer advertisements now."""
         self.groups: dict[tuple[str, int], Group] = {}
         self.sources: dict[tuple[str, int], dict[str, list[Source]]] = {}
-        self.rejections: dict[int, list[Rejection]] = {}
-        self.ignored: Counter[str] = Counter()
-        self.samples: list[str] = []
-        self.received = 0
-        self._told_apart = 0
-        self.stored = 0
-        self.duplicates = 0
-        self.failed: Counter[int] = Counter()
-        """How many advertisements failed, by their record's place in the batch."""
         self.models: dict[str, str] = {}
         """What is known of the sensors' models, by address: from this batch, and from the registry."""
         self.learned: dict[str, str] = {}
         """What this batch itself said of them."""
-        self.error = ""
-        """Why the first of them failed before anything was written."""
-
-    @property
-    def rejected(self) -> int:
-        """How many advertisements (and records that cannot be opened) were rejected."""
-        return sum(map(len, self.rejections.values()))
-
-    def ledger(self) -> dict[str, int]:
-        """Return the counts; received = stored + duplicates + rejected + ignored + failed."""
-        return {
-            "received": self.received,
-            "stored": self.stored,
-            "duplicates": self.duplicates,
-            "rejected": self.rejected,
-            "ignored": self.ignored.total(),
-            "failed": self.failed.total(),
-        }
 
     def decode(self) -> None:
         """Decode every record and group what is to be written.
@@ -106,17 +72,17 @@ class Batch:
                     self._unknown(unknown, arrived, found)
             except DecodeError as error:
                 self.received += 1
-                self._reject(place, None, error.reason, str(error))
+                self.reject(place, None, error.reason, str(error))
             except Base64Error as error:
                 self.received += 1
-                self._reject(place, None, "base64", f"the event's data is not Base64: {error}")
-            self._fold(place)
+                self.reject(place, None, "base64", f"the event's data is not Base64: {error}")
+            self.fold(place)
             better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
             if place in self.only and found:
                 better |= self._better(advertisements)
             for reading, source in found:
                 if better and reading.format in SUPERSEDED and sample_of(reading) in better:
-                    self._ignore("superseded")
+                    self.ignore("superseded")
                 else:
                     self._group(reading, source, arrived)
         if self.learned and self.rules.devices is not None:
@@ -164,7 +130,7 @@ class Batch:
         Return False, and count nothing, where its format is not known.
         """
         if isinstance(advertisement, DecodeError):
-            self._reject(*source, advertisement.reason, str(advertisement))
+            self.reject(*source, advertisement.reason, str(advertisement))
             return True
         at = advertisement.at or 0
         try:
@@ -172,7 +138,7 @@ class Batch:
             if not decoded:
                 return False
             if self.rules.registered_only and not all(self._registered(reading.device) for reading in decoded):
-                self._ignore("unregistered")
+                self.ignore("unregistered")
                 return True
         except KeyMissing as error:
             self._keyless(source, error)
@@ -181,15 +147,15 @@ class Batch:
             self._undecodable(advertisement, source, error)
             return True
         except StoreError as error:  # the registry or a key cannot be had now: the record comes again
-            self._fail(source, error)
+            self.fail(source, error)
             return True
         kept = [reading for reading in decoded if len(reading.values) > 1 or measures(reading)]
         if not kept:
-            self._ignore("no_value", advertisement)
+            self.ignore("no_value", advertisement)
             return True
         earliest, latest = self.rules.limits.allowed(arrived)
         if not earliest <= at <= latest:
-            self._reject(
+            self.reject(
                 *source,
                 "timestamp",
                 f"measured at {at} ms, not in {earliest} … {latest}: is the gateway's clock right?",
@@ -220,13 +186,13 @@ class Batch:
                 try:
                     model = devices.heard(address)
                 except StoreError as error:
-                    self._fail(source, error)
+                    self.fail(source, error)
                     continue
                 if model is not None:
                     self.models[address] = model
                     if self._advertisement(advertisement, source, arrived, found):
                         continue
-            self._ignore("unknown_format", advertisement)
+            self.ignore("unknown_format", advertisement)
 
     def _readings(self, advertisement: Advertisement | Reading) -> list[Reading]:
         if isinstance(advertisement, Reading):
@@ -284,13 +250,7 @@ class Batch:
                 self.failed.update(place for place, _ in sources[name])
             for name, message in written.invalid.items():
                 for place, index in sources[name]:
-                    self._reject(place, index, "invalid_write", message)
-
-    def quarantine_failed(self) -> None:
-        """Take every rejection back as failed: their records have to come again."""
-        for place, rejections in self.rejections.items():
-            self.failed[place] += len(rejections)
-        self.rejections = {}
+                    self.reject(place, index, "invalid_write", message)
 
     def response(self) -> dict[str, Any]:
         """Return what Lambda's event source mapping is told: the lowest failed sequence number, or none."""
@@ -306,51 +266,21 @@ class Batch:
         """Keep what cannot be decoded; where only registered devices count, a neighbour's is ignored like all of it."""
         try:
             if self.rules.registered_only and advertisement[0] is not None and not self._registered(advertisement[0]):
-                self._ignore("unregistered")
+                self.ignore("unregistered")
             else:
-                self._reject(*source, error.reason, str(error))
+                self.reject(*source, error.reason, str(error))
         except StoreError as failure:
-            self._fail(source, failure)
+            self.fail(source, failure)
 
     def _keyless(self, source: Source, error: KeyMissing) -> None:
         """Keep what a registered sensor encrypted, for its key may come; a neighbour's is ignored."""
         try:
             if self._registered(error.device):
-                self._reject(*source, error.reason, str(error))
+                self.reject(*source, error.reason, str(error))
             else:
-                self._ignore("no_key")
+                self.ignore("no_key")
         except StoreError as failure:
-            self._fail(source, failure)
-
-    def _fail(self, source: Source, error: StoreError) -> None:
-        self.failed[source[0]] += 1
-        self.error = self.error or str(error)
-
-    def _reject(self, place: int, index: int | None, reason: str, message: str) -> None:
-        self.rejections.setdefault(place, []).append(Rejection(index, reason, message))
-
-    def _fold(self, place: int) -> None:
-        """Keep one rejection of a record instead of many, where the batch has too many of them."""
-        found = self.rejections.get(place, [])
-        if self._told_apart + len(found) > MAX_REJECTIONS and len(found) > 1:
-            message = (
-                f"{len(found)} of its advertisements, not told apart, for more than {MAX_REJECTIONS} of the batch were "
-                f"rejected. The first: {found[0].message}"
-            )
-            self.rejections[place] = [Rejection(None, "many", message)]
-            self.received -= len(found) - 1
-        self._told_apart += len(self.rejections.get(place, ()))
-
-    def _ignore(self, kind: str, advertisement: Any = None) -> None:
-        self.ignored[kind] += 1
-        if advertisement is not None and len(self.samples) < self.rules.samples:
-            self.samples.append(_sample(advertisement))
-
-
-def _sample(advertisement: Advertisement | Reading) -> str:
-    if isinstance(advertisement, Reading):
-        return f"{advertisement.device} {advertisement.format}"
-    return f"{advertisement.address} {advertisement.data.hex()}"
+            self.fail(source, failure)
 
 
 def measures(reading: Reading) -> bool:

@@ -1,18 +1,22 @@
-"""What the event source mapping gave up: whole batches in S3, listed, and handled once more.
+"""What the event source mappings gave up: whole batches in S3, listed, and handled once more.
 
 Lambda names an object aws/lambda/MAPPING/SHARD/YYYY/MM/DD/TIME-UUID and writes into it why it gave the batch up and, as
 `payload`, the event itself: the text of its JSON. Source: AWS Lambda Developer Guide, "Retain discarded batch records
-for a Kinesis Data Streams event source".
+for a Kinesis Data Streams event source", and its counterpart for DynamoDB.
 
-A redrive does to a batch what ingest does: it stores what can be stored, quarantines what never can, with the reason,
-and only then removes the object. Where anything could not be written just now, the object stays.
+A redrive does to a batch what its function does, and only then removes the object. Of a Kinesis stream's it stores what
+can be stored, and quarantines what never can, with the reason; of a table's stream it rolls up anew what the changes
+touched, from what is stored now, so that neither their age nor their order matters. Where anything could not be written
+just now, the object stays, with one more of our `attempts` beside what Lambda wrote.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -22,22 +26,33 @@ import orjson
 from processor.batch import Batch
 from processor.decode.gateways import ALL, Known
 from processor.errors import SourceError
-from processor.objects import whole
+from processor.objects import Objects
 from processor.quarantine import Quarantine
 from processor.redrive import EVERYTHING, Counts
+from processor.rollup import Aggregator
 from processor.rules import Rules
 from processor.selection import Selection, devices_of
 from processor.store.writer import Writer
 
 PREFIX = "aws/lambda/"
+CONTENT_TYPE = "application/json"
 THREADS = 8
 AHEAD = 8
 """So many objects, of up to 6 MB each, are read ahead."""
 
+INFO = {"Kinesis": "KinesisBatchInfo", "DynamoDB": "DDBStreamBatchInfo"}
+"""What Lambda calls its description of a batch, by where that came from."""
+
+AGAIN = 2
+"""Attempts of what is quarantined from here: with its batch it had failed before."""
+
+PATIENCE_SECONDS = 900.0
+"""How long a batch's roll-ups may take: as long as any function."""
+
 
 def key_of(failure: Mapping[str, Any], mapping: str) -> str:
     """Return the name that Lambda gives to the object of what a mapping gave up."""
-    info = failure.get("KinesisBatchInfo") or failure["DDBStreamBatchInfo"]
+    info = failure[INFO[_source(failure)]]
     at = datetime.fromisoformat(failure["timestamp"])
     return (
         f"{PREFIX}{mapping}/{info['shardId']}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-"
@@ -48,12 +63,15 @@ def key_of(failure: Mapping[str, Any], mapping: str) -> str:
 class Failure(NamedTuple):
     """One batch that was given up.
 
-    condition: why (`RetryAttemptsExhausted`, `RecordAgeExceeded`). first, last: sequence numbers. arrived: when its
-    first record arrived, ms since 1970. invocations: how often the function was tried. records: those of the event;
-    None where the batch came from another source than Kinesis.
+    tag: tells whether the object changed since. source: `Kinesis` or `DynamoDB`. condition: why
+    (`RetryAttemptsExhausted`, `RecordAgeExceeded`). first, last: sequence numbers. arrived: when its first record
+    arrived, ms since 1970. invocations: how often the function was tried. attempts: 1, and one for each redrive that
+    failed. records: those of the event; None where the object has them not, as what SQS and SNS get.
     """
 
     key: str
+    tag: str
+    source: str
     condition: str
     shard: str
     first: str
@@ -61,38 +79,38 @@ class Failure(NamedTuple):
     size: int
     arrived: int
     invocations: int
+    attempts: int
     records: list[Mapping[str, Any]] | None
+
+    @property
+    def advice(self) -> str:
+        """What to do where a redrive cannot do it; nothing where running it again may."""
+        if self.records is not None:
+            return ""
+        return "it holds no records, only their sequence numbers: " + (
+            "`processor replay` stores them from the archive"
+            if self.source == "Kinesis"
+            else "`processor verify --fix` computes the roll-ups from what is stored"
+        )
 
 
 class Failures:
-    """The mapping's failure destination: an S3 prefix. client: makes a boto3 S3 client; called once, when needed."""
+    """The mappings' failure destination: an S3 prefix. client: makes a boto3 S3 client; called once, when needed."""
 
     def __init__(self, bucket: str, client: Callable[[], Any], prefix: str = PREFIX) -> None:
-        self._bucket = bucket
-        self._prefix = prefix
-        self._make = client
-        self._made: Any = None
-
-    @property
-    def _client(self) -> Any:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        self._objects = Objects(bucket, client, prefix)
 
     def keys(self) -> Iterator[str]:
         """Yield every object's name."""
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
-            for entry in page.get("Contents", ()):
-                yield entry["Key"]
+        return (key for key, _ in self._objects.listed())
 
     def read(self, key: str) -> Failure | None:
         """Return one object; None where it is gone. Raises SourceError for one that Lambda did not write."""
-        try:
-            body = whole(self._client.get_object(Bucket=self._bucket, Key=key)["Body"], key)
-        except self._client.exceptions.NoSuchKey:
+        stored = self._objects.read(key)
+        if stored is None:
             return None
         try:
-            return _failure(key, orjson.loads(body))
+            return _failure(key, stored.tag, orjson.loads(stored.body))
         except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(
                 f"{key} is no batch that Lambda gave up: {type(error).__name__}: {error}. "
@@ -109,8 +127,15 @@ class Failures:
                         yield found
 
     def remove(self, failure: Failure) -> None:
-        """Remove a batch that has been handled."""
-        self._client.delete_object(Bucket=self._bucket, Key=failure.key)
+        """Remove a batch that has been handled, unless somebody changed the object meanwhile."""
+        self._objects.replace(failure.key, failure.tag, b"", CONTENT_TYPE)
+
+    def failed_again(self, failure: Failure) -> None:
+        """Note one more attempt in a batch's object, unless somebody changed or removed that meanwhile."""
+        stored = self._objects.read(failure.key)
+        if stored is not None:
+            body = orjson.dumps(orjson.loads(stored.body) | {"attempts": failure.attempts + 1})
+            self._objects.replace(failure.key, failure.tag, body, CONTENT_TYPE)
 
 
 def meant(failure: Failure, selection: Selection, known: Known = ALL) -> bool:
@@ -126,29 +151,26 @@ def meant(failure: Failure, selection: Selection, known: Known = ALL) -> bool:
     ):
         return False
     return selection.device is None or any(
-        selection.device in devices
-        for record in failure.records or ()
-        for devices in devices_of(record["kinesis"]["data"], failure.arrived, known)
+        selection.device in devices for record in failure.records or () for devices in _devices(record, failure, known)
     )
 
 
+def _devices(record: Mapping[str, Any], failure: Failure, known: Known) -> Collection[Collection[str]]:
+    if failure.source == "DynamoDB":
+        return [[record["dynamodb"]["Keys"]["device"]["S"]]]
+    return devices_of(record["kinesis"]["data"], failure.arrived, known)
+
+
+@dataclass(frozen=True)
 class FailuresRedrive:
     """Handles batches that were given up once more. The clients are passed in; clock: epoch seconds."""
 
-    def __init__(
-        self,
-        failures: Failures,
-        quarantine: Quarantine,
-        writer: Writer,
-        rules: Rules,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._failures = failures
-        self._quarantine = quarantine
-        self._writer = writer
-        self._rules = rules
-        self._clock = clock
+    failures: Failures
+    quarantine: Quarantine
+    writer: Writer
+    rules: Rules
+    aggregator: Aggregator
+    clock: Callable[[], float] = field(default=time.time, kw_only=True)
 
     def redrive(
         self,
@@ -156,45 +178,68 @@ class FailuresRedrive:
         *,
         dry_run: bool = False,
         progress: Callable[[Counts], None] = lambda _: None,
-    ) -> tuple[Counts, list[str]]:
-        """Handle the batches that are meant; return what became of them, and the objects that stay.
+    ) -> tuple[Counts, list[Failure]]:
+        """Handle the batches that are meant; return what became of them, and those that stay.
 
-        What can never be stored is counted as failed again, and is in quarantine. A batch of another source than
-        Kinesis (the roll-ups', say) stays. Raises whatever S3 answers, and SourceError for an object that Lambda did
-        not write: what was done until then is done.
+        What can never be stored is counted as failed again, and is in quarantine. dry_run: decode only, and change
+        nothing. Raises whatever S3 answers, and SourceError for an object that Lambda did not write: what was done
+        until then is done.
         """
         counts, stay = Counts(), []
-        rules = self._rules.historic(learn=not dry_run)
-        for failure in self._failures.all(selection, rules.known):
+        rules = self.rules.historic(learn=not dry_run)
+        handle = {"Kinesis": self._stored, "DynamoDB": self._rolled_up}
+        for failure in self.failures.all(selection, rules.known):
             if failure.records is None:
-                stay.append(failure.key)
+                stay.append(failure)
                 continue
-            batch = Batch(failure.records, rules)
-            if dry_run:
-                batch.decode()
-                batch.expire(self._clock())
-            else:
-                batch.store(self._writer, now=self._clock())
-                self._quarantine.put((batch.records[place], found) for place, found in batch.rejections.items())
-            if batch.failed or dry_run:
-                stay.append(failure.key)
-            else:
-                self._failures.remove(failure)
-            counts.add(Counts.of(batch))
+            found = handle[failure.source](failure.records, rules, dry_run)
+            if dry_run or found.left:
+                stay.append(failure)
+            if not dry_run:
+                (self.failures.failed_again if found.left else self.failures.remove)(failure)
+            counts.add(found)
             progress(counts)
         return counts, stay
 
+    def _stored(self, records: list[Mapping[str, Any]], rules: Rules, dry_run: bool) -> Counts:
+        """Do what ingest does."""
+        batch = Batch(records, rules)
+        if dry_run:
+            batch.decode()
+            batch.expire(self.clock())
+        else:
+            batch.store(self.writer, now=self.clock())
+            rejected = ((batch.records[place], found) for place, found in batch.rejections.items())
+            self.quarantine.put(rejected, AGAIN)
+        return Counts.of(batch)
 
-def _failure(key: str, found: Mapping[str, Any]) -> Failure:
-    context = found["requestContext"]
-    kinesis = "KinesisBatchInfo" in found
-    info = found["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
-    records = orjson.loads(found["payload"])["Records"] if kinesis else None
+    def _rolled_up(self, records: list[Mapping[str, Any]], _rules: Rules, dry_run: bool) -> Counts:
+        """Do what the roll-up function does. A batch of which anything failed is left as a whole."""
+        size = len(records)
+        if dry_run:
+            return Counts(redriven=size, records=size, ready=size)
+        runs, _ = self.aggregator.roll_up(records, time.monotonic() + PATIENCE_SECONDS)
+        never = dict(Counter(f"no roll-up: {run.invalid}" for run in runs if run.invalid))
+        error = next((run.error for run in runs if run.error), "")
+        if error:
+            return Counts(redriven=size, records=size, left=size, error=error)
+        return Counts(redriven=size, records=size, rolled_up=size, reasons=never)
+
+
+def _source(failure: Mapping[str, Any]) -> str:
+    return next(source for source, info in INFO.items() if info in failure)
+
+
+def _failure(key: str, tag: str, found: Mapping[str, Any]) -> Failure:
+    context, source = found["requestContext"], _source(found)
+    info = found[INFO[source]]
+    records = orjson.loads(found["payload"])["Records"] if "payload" in found else None
     for record in records or ():
-        _ = record["eventID"], record["kinesis"]["data"], record["kinesis"]["sequenceNumber"]
-        _ = record["kinesis"]["approximateArrivalTimestamp"] * 1000
+        _CHECKS[source](record)
     return Failure(
         key,
+        tag,
+        source,
         context["condition"],
         info["shardId"],
         info["startSequenceNumber"],
@@ -202,5 +247,19 @@ def _failure(key: str, found: Mapping[str, Any]) -> Failure:
         info["batchSize"],
         round(datetime.fromisoformat(info["approximateArrivalOfFirstRecord"]).timestamp() * 1000),
         context["approximateInvokeCount"],
+        found.get("attempts", 1),
         records,
     )
+
+
+def _check_kinesis(record: Mapping[str, Any]) -> None:
+    _ = record["eventID"], record["kinesis"]["data"], record["kinesis"]["sequenceNumber"]
+    _ = record["kinesis"]["approximateArrivalTimestamp"] * 1000
+
+
+def _check_dynamodb(record: Mapping[str, Any]) -> None:
+    _ = record["eventName"], record["dynamodb"]["Keys"]["device"]["S"], record["dynamodb"]["SequenceNumber"]
+    _ = int(record["dynamodb"]["Keys"]["slot"]["N"])
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"Kinesis": _check_kinesis, "DynamoDB": _check_dynamodb}

@@ -6,11 +6,13 @@ One object per batch and shard, JSON Lines, a line per record:
      "rejected": [{"index": n, "reason": …, "message": …}, …], "attempts": 1}
 
 `index` counts the record's advertisements; null means that the record could not be opened at all. The object is
-named by the first and the last rejected sequence number, so a batch that is retried writes the same object again;
-readers count a (shard, sequence number) once, with all the indexes that were ever rejected.
+named by the first and the last rejected sequence number and by a hash of its content, and put only where there is none
+of that name. So a batch that is retried adds nothing: what it rejects is there, or (with more attempts) what is left of
+it, or it is stored, and comes in once more to be found a duplicate. A batch that is retried otherwise adds an object
+beside; readers count a (shard, sequence number) once, with all the indexes ever rejected and the most attempts.
 
 An object changes only whole and only if it is still what was read (If-Match): whoever redrives and dies leaves it as it
-was or as it shall be, and what ingest writes meanwhile is never overwritten.
+was or as it shall be.
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 
 from processor.errors import SourceError
-from processor.objects import whole
+from processor.objects import Objects
 
 PREFIX = "quarantine/"
 CONTENT_TYPE = "application/x-ndjson"
-CHANGED = (404, 409, 412)
-"""What S3 answers to a conditional call where the object is gone, is being written, or is another one."""
+HASH_BYTES = 8
 
 FIELDS = frozenset(
     ("shard", "sequence_number", "partition_key", "arrived_at", "stream", "data", "rejected", "attempts")
@@ -59,89 +61,69 @@ class Quarantine:
     """
 
     def __init__(self, bucket: str, client: Callable[[], Any], prefix: str = PREFIX) -> None:
-        self._bucket = bucket
-        self._prefix = prefix
-        self._make = client
-        self._made: Any = None
+        self._objects = Objects(bucket, client, prefix)
 
-    @property
-    def _client(self) -> Any:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+    def put(self, records: Iterable[tuple[Mapping[str, Any], list[Rejection]]], attempts: int = 1) -> None:
+        """Keep records of one batch (as the event has them), each with its rejections.
 
-    def put(self, records: Iterable[tuple[Mapping[str, Any], list[Rejection]]]) -> None:
-        """Keep records of one invocation (as the event has them), each with its rejections.
-
-        Raises whatever S3 answers: then nothing may be taken for handled.
+        attempts: how often they have been tried. Raises whatever S3 answers: then nothing may be taken for handled.
         """
         shards: dict[str, list[dict[str, Any]]] = {}
         for record, rejections in records:
-            line = _line(record, rejections)
+            line = _line(record, rejections, attempts)
             shards.setdefault(line["shard"], []).append(line)
         for shard, lines in shards.items():
             lines.sort(key=lambda line: int(line["sequence_number"]))
             day = datetime.fromtimestamp(lines[0]["arrived_at"] / 1000, UTC).strftime("%Y/%m/%d")
             first, last = lines[0]["sequence_number"], lines[-1]["sequence_number"]
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=f"{self._prefix}{day}/{shard}/{first}-{last}.jsonl",
-                Body=_body(lines),
-                ContentType=CONTENT_TYPE,
-            )
+            body = _body(lines)
+            name = f"{first}-{last}-{blake2b(body, digest_size=HASH_BYTES).hexdigest()}.jsonl"
+            self._objects.create(f"{self._objects.prefix}{day}/{shard}/{name}", body, CONTENT_TYPE)
 
     def entries(self, *, data: bool = True) -> Iterator[dict[str, Any]]:
         """Yield every quarantined record once, oldest day first, with all its rejections.
 
         data: with the records' own content, which needs as much memory as all of them have.
         """
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for line in self._lines():
-            if not data:
-                del line["data"]
-            key = (line["shard"], line["sequence_number"])
-            known = found.setdefault(key, line)
-            if known is not line:
-                indexes = {rejection["index"] for rejection in known["rejected"]}
-                known["rejected"] += [each for each in line["rejected"] if each["index"] not in indexes]
-                known["attempts"] = max(known["attempts"], line["attempts"])
-        yield from found.values()
+        yield from merged(self._lines(data))
 
     def objects(self) -> Iterator[tuple[str, int]]:
         """Yield every object's name and size in bytes, oldest day first."""
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
-            for entry in page.get("Contents", ()):
-                yield entry["Key"], entry["Size"]
+        yield from self._objects.listed()
 
     def read(self, key: str) -> Kept | None:
         """Return an object; None where it is gone. Raises SourceError for one that is not quarantine's."""
-        try:
-            found = self._client.get_object(Bucket=self._bucket, Key=key)
-        except self._client.exceptions.NoSuchKey:
+        found = self._objects.read(key)
+        if found is None:
             return None
-        return Kept(key, found["ETag"], [_parsed(line, key, at) for at, line in _numbered(whole(found["Body"], key))])
+        return Kept(key, found.tag, [_parsed(line, key, at) for at, line in _numbered(found.body)])
 
     def replace(self, kept: Kept, lines: list[dict[str, Any]]) -> bool:
         """Put other lines in an object's place, or remove it where there are none; whole, in one call.
 
         Return False, and do nothing, where it is not any more what was read.
         """
-        client, name = self._client, {"Bucket": self._bucket, "Key": kept.key, "IfMatch": kept.tag}
-        try:
-            if lines:
-                client.put_object(**name, Body=_body(lines), ContentType=CONTENT_TYPE)
-            else:
-                client.delete_object(**name)
-        except client.exceptions.ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in CHANGED:
-                return False
-            raise
-        return True
+        return self._objects.replace(kept.key, kept.tag, _body(lines), CONTENT_TYPE)
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _lines(self, data: bool) -> Iterator[dict[str, Any]]:
         for key, _ in self.objects():
             kept = self.read(key)
-            yield from () if kept is None else kept.lines
+            for line in () if kept is None else kept.lines:
+                if not data:
+                    del line["data"]
+                yield line
+
+
+def merged(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return every record of these lines once, with all its rejections and the most attempts."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in lines:
+        known = found.setdefault((line["shard"], line["sequence_number"]), line)
+        if known is not line:
+            indexes = {rejection["index"] for rejection in known["rejected"]}
+            known["rejected"] += [each for each in line["rejected"] if each["index"] not in indexes]
+            known["attempts"] = max(known["attempts"], line["attempts"])
+    return list(found.values())
 
 
 def record_of(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +161,7 @@ def _body(lines: Iterable[Mapping[str, Any]]) -> bytes:
     return b"".join(orjson.dumps(line) + b"\n" for line in lines)
 
 
-def _line(record: Mapping[str, Any], rejections: list[Rejection]) -> dict[str, Any]:
+def _line(record: Mapping[str, Any], rejections: list[Rejection], attempts: int) -> dict[str, Any]:
     kinesis = record["kinesis"]
     shard, _, _ = str(record.get("eventID", "")).partition(":")
     return {
@@ -190,5 +172,5 @@ def _line(record: Mapping[str, Any], rejections: list[Rejection]) -> dict[str, A
         "stream": record.get("eventSourceARN"),
         "data": kinesis["data"],
         "rejected": [asdict(each) for each in rejections],
-        "attempts": 1,
+        "attempts": attempts,
     }

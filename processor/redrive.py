@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from processor.batch import Batch, Source
+from processor.batch import Batch
+from processor.ledger import Source
 from processor.quarantine import Kept, Quarantine, record_of
 from processor.rules import Rules
 from processor.selection import Selection
@@ -34,9 +35,9 @@ EVERYTHING = Selection()
 
 @dataclass
 class Counts:
-    """What became of a redrive, in advertisements (a record that cannot be opened counts as one).
+    """What became of a redrive, in advertisements (a record that cannot be opened is one), and changes of the table.
 
-    redriven = stored + duplicates + failed_again + ignored + left + ready.
+    redriven = stored + duplicates + failed_again + ignored + rolled_up + left + ready.
     """
 
     redriven: int = 0
@@ -44,10 +45,12 @@ class Counts:
     duplicates: int = 0
     failed_again: int = 0
     ignored: int = 0
+    rolled_up: int = 0
+    """Changes of the table whose ranges were rolled up anew."""
     left: int = 0
     """The table, the registry or a key could not be had: they are where they were."""
     ready: int = 0
-    """In a dry run, readings that would be written."""
+    """In a dry run, readings that would be written, or changes that would be rolled up."""
     records: int = 0
     """Records that were taken; one that is in two objects may count twice."""
     changed: int = 0
@@ -84,16 +87,14 @@ class Counts:
         return counts
 
 
+@dataclass(frozen=True)
 class Redrive:
     """Redrives quarantine. The clients are passed in; clock: epoch seconds, for what has expired meanwhile."""
 
-    def __init__(
-        self, quarantine: Quarantine, writer: Writer, rules: Rules, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._quarantine = quarantine
-        self._writer = writer
-        self._rules = rules
-        self._clock = clock
+    quarantine: Quarantine
+    writer: Writer
+    rules: Rules
+    clock: Callable[[], float] = field(default=time.time, kw_only=True)
 
     def redrive(
         self,
@@ -108,18 +109,18 @@ class Redrive:
         answers, and SourceError for an object that is not quarantine's: what was done until then is done.
         """
         counts = Counts()
-        rules = self._rules.historic(learn=not dry_run)
+        rules = self.rules.historic(learn=not dry_run)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="redrive") as pool:
-            for keys in _chunks(self._quarantine.objects(), selection):
-                found = [kept for kept in pool.map(self._quarantine.read, keys) if kept is not None]
+            for keys in _chunks(self.quarantine.objects(), selection):
+                found = [kept for kept in pool.map(self.quarantine.read, keys) if kept is not None]
                 chunk = _Chunk(found, selection, rules)
                 if not chunk.batch.records:
                     continue
                 if dry_run:
-                    chunk.dry_run(self._clock())
+                    chunk.dry_run(self.clock())
                 else:
-                    chunk.store(self._writer, self._clock())
-                    replaced = pool.map(lambda pair: self._quarantine.replace(*pair), chunk.remaining())
+                    chunk.store(self.writer, self.clock())
+                    replaced = pool.map(lambda pair: self.quarantine.replace(*pair), chunk.remaining())
                     counts.changed += sum(not done for done in replaced)
                 counts.add(Counts.of(chunk.batch))
                 progress(counts)
@@ -146,7 +147,7 @@ def _may_hold(key: str, selection: Selection) -> bool:
     if not selection.records:
         return True
     *_, shard, name = key.split("/")
-    first, _, last = name.removesuffix(".jsonl").partition("-")
+    first, last, *_ = *name.removesuffix(".jsonl").split("-"), "", ""
     if not (first.isdecimal() and last.isdecimal()):
         return True
     return any(shard == of and int(first) <= number <= int(last) for of, number in selection.records)
@@ -160,6 +161,8 @@ class _Chunk:
             (kept, [(line, selection.rejections(line, rules.known)) for line in kept.lines]) for kept in found
         ]
         self._places: dict[tuple[str, int], int] = {}
+        self._attempts: dict[int, int] = {}
+        """How often each record was tried: the most that any of the objects says."""
         self._done: set[Source] = set()
         records: list[Mapping[str, Any]] = []
         only: dict[int, set[int | None]] = {}
@@ -169,6 +172,7 @@ class _Chunk:
                     place = self._places.setdefault(_name(line), len(records))
                     if place == len(records):
                         records.append(record_of(line))
+                    self._attempts[place] = max(line["attempts"], self._attempts.get(place, 0))
                     only.setdefault(place, set()).update(each["index"] for each in chosen)
         self._whole = {place for place, indexes in only.items() if None in indexes}
         self.batch = Batch(
@@ -207,12 +211,12 @@ class _Chunk:
             return line
         place = self._places[_name(line)]
         again: dict[int | None, dict[str, Any]] = {}
-        attempts: int = line["attempts"]
+        attempts = self._attempts[place]
         for rejection in line["rejected"]:
             after = self._after(rejection, place) if rejection in chosen else None
             again |= {each["index"]: each for each in ([rejection] if after is None else after)}
             if after:
-                attempts = line["attempts"] + 1
+                attempts = self._attempts[place] + 1
         return line | {"rejected": list(again.values()), "attempts": attempts} if again else None
 
     def _after(self, rejection: dict[str, Any], place: int) -> list[dict[str, Any]] | None:

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from processor.errors import InvalidWrite, StoreError
+from processor.settings import Settings
 from processor.store.reader import Reader
 from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, ranges_of, rollup_of, window
 from processor.store.states import State, States, join, state_of
 from processor.store.tables import SLOT_MS
+from processor.store.unreadable import Unread
+from processor.store.wire import Client
 from processor.telemetry import Telemetry, ages, usage
 
 MARGIN_SECONDS = 3.0
@@ -113,30 +116,58 @@ class Aggregator:
         self._retention = retention
         self._clock = clock
 
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        client: Client,
+        telemetry: Telemetry,
+        pool: Executor,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Return the handler of the tables that the settings name, through one client."""
+        return cls(
+            Reader(client, settings.readings_table),
+            Rollups(client, settings.rollups_table),
+            States(client, settings.devices_table),
+            telemetry,
+            pool,
+            retention=settings.retention_days * 86_400,
+            clock=clock,
+        )
+
     def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Handle one batch of stream records; return the lowest failed sequence number in Lambda's terms."""
         started = time.perf_counter()
         deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
         records = event.get("Records") or []
-        runs = runs_of(records)
-        list(self._pool.map(lambda run: self._roll_up(run, deadline), runs))
-        changed = self._join_states(runs, deadline)
+        runs, changed = self.roll_up(records, deadline)
         numbers = [run.lowest for run in runs if run.error]
         failed = [record for record in records if numbers and _number(record) >= min(numbers)]
         self._report(records, runs, changed, len(failed), (time.perf_counter() - started) * 1000, context)
         lowest = min(failed, key=_number)["dynamodb"]["SequenceNumber"] if failed else None
         return {"batchItemFailures": [{"itemIdentifier": lowest}] if lowest is not None else []}
 
-    def _roll_up(self, run: Run, deadline: float) -> None:
+    def roll_up(self, records: Iterable[Mapping[str, Any]], deadline: float) -> tuple[list[Run], int]:
+        """Roll up what these stream records touched; return what became of it, and how many devices' states changed.
+
+        deadline: of the monotonic clock. Where a run has an error, the records have to come again.
+        """
+        runs = runs_of(records)
+        list(self._pool.map(lambda run: self._run(run, deadline), runs))
+        return runs, self._join_states(runs, deadline)
+
+    def _run(self, run: Run, deadline: float) -> None:
         """Read a run's ranges, and write what they come to."""
         try:
-            slots = list(self._reader.stored(run.device, *window(run.starts[0], len(run.starts)), deadline=deadline))
+            span = window(run.starts[0], len(run.starts))
+            unread = Unread()
+            slots = list(self._reader.stored(run.device, *span, deadline=deadline, note=unread.add))
         except StoreError as error:  # whatever stops a read, the readings are still there: the records come again
             run.error = str(error)
             return
-        except (LookupError, ValueError, ArithmeticError) as error:  # a cell that somebody wrote by hand
-            run.invalid = f"{run.device} {run.starts[0]}: no reading: {error!r}"
-            return
+        run.invalid = next(map(str, unread), "")  # the others beside it are rolled up
         run.state = state_of(run.device, slots)
         for start in run.starts:
             rollup = rollup_of(run.device, start, slots)
@@ -149,26 +180,34 @@ class Aggregator:
                 return
 
     def _write(self, run: Run, start: int, rollup: Rollup | None, deadline: float) -> None:
-        if start in run.rebuild and window(start)[0] - SLOT_MS >= (self._clock() - self._retention) * 1000:
-            self._rebuild(run.device, start, rollup, deadline)
+        worn = window(start)[0] - SLOT_MS < (self._clock() - self._retention) * 1000
+        if start in run.rebuild and not worn:
+            written = self._rebuilt(run.device, start, rollup, deadline)
+        elif rollup is None:
+            return
+        else:
+            written = self._rollups.put(rollup, worn=worn, deadline=deadline) or (
+                not worn and self._rebuilt(run.device, start, rollup, deadline, marked=True)
+            )
+        if written:
             run.written += 1
-        elif rollup is not None:
-            if self._rollups.put(rollup, deadline=deadline):
-                run.written += 1
-            else:
-                run.stale += 1
+        else:
+            run.stale += 1
 
-    def _rebuild(self, device: str, start: int, rollup: Rollup | None, deadline: float) -> None:
-        """Write a roll-up whatever is there, until the readings say the same afterwards.
+    def _rebuilt(
+        self, device: str, start: int, rollup: Rollup | None, deadline: float, *, marked: bool = False
+    ) -> bool:
+        """Write a roll-up whatever is there, until the readings say the same afterwards; tell whether it was.
 
-        Nothing guards such a write: it may undo what another invocation made of a reading that came since the read.
+        marked: only where somebody rebuilt it before. Nothing guards such a write: it may undo what another invocation
+        made of a reading that came since the read, or bring back what was deleted since.
         """
-        while True:
-            self._rollups.rebuild(rollup or Rollup(device, start, 0, 0, {}), deadline=deadline)
+        while self._rollups.rebuild(rollup or Rollup(device, start, 0, 0, {}), marked=marked, deadline=deadline):
             now = rollup_of(device, start, self._reader.stored(device, *window(start), deadline=deadline))
             if now == rollup:
-                return
+                return True
             rollup = now
+        return False
 
     def _join_states(self, runs: Iterable[Run], deadline: float) -> int:
         """Join what the runs saw of each device into its state; return how many devices that changed."""

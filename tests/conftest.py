@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
 import threading
 from types import SimpleNamespace
 
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, settings
 
 from processor.errors import InvalidWrite, TransientError
+from processor.local.aws import EmbeddedAws
+from processor.local.memory_s3 import MemoryS3
 from processor.store.units import item_size
 
 # These machines are shared: how long an example takes says nothing.
@@ -23,19 +22,6 @@ settings.load_profile("shared")
 def pytest_addoption(parser):
     parser.addoption("--soak-seconds", type=int, default=0, help="All faults together for so long (tests/faults)")
     parser.addoption("--soak-seed", type=int, default=None, help="Their seed; a new one by default")
-    parser.addoption("--every-guard", action="store_true", help="Take every guard out for every fault (tests/faults)")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "every_guard: a guard and a fault that repeat what others show (--every-guard)")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--every-guard"):
-        left_out = [item for item in items if item.get_closest_marker("every_guard")]
-        if left_out:
-            config.hook.pytest_deselected(items=left_out)
-            items[:] = [item for item in items if item not in set(left_out)]
 
 
 class MemoryTable:
@@ -104,59 +90,34 @@ class MemoryTable:
         return answer
 
 
-class NoSuchKey(ClientError):
-    pass
-
-
-class MemoryBucket:
-    """S3 as far as quarantine and its redrive need it, with S3's conditional calls."""
-
-    exceptions = SimpleNamespace(ClientError=ClientError, NoSuchKey=NoSuchKey)
+class MemoryBucket(MemoryS3):
+    """S3 in memory, whose calls can be lost, or their answers."""
 
     def __init__(self):
-        self.objects = {}
+        super().__init__()
         self.before = lambda operation, key: None
         """Called before each operation, …"""
         self.after = lambda operation, key: None
         """… and after it: each may raise, as a lost call or a lost answer does."""
 
-    def _done(self, operation, key, answer):
+    def put_object(self, **arguments):
+        return self._call("PutObject", super().put_object, arguments)
+
+    def delete_object(self, **arguments):
+        return self._call("DeleteObject", super().delete_object, arguments)
+
+    def get_object(self, **arguments):
+        return self._call("GetObject", super().get_object, arguments)
+
+    def paginate(self, **arguments):
+        return self._call("ListObjectsV2", lambda **_: list(super(MemoryBucket, self).paginate(**_)), arguments)
+
+    def _call(self, operation, method, arguments):
+        key = arguments.get("Key", arguments.get("Prefix"))
+        self.before(operation, key)
+        answer = method(**arguments)
         self.after(operation, key)
         return answer
-
-    def _check(self, operation, key, tag):
-        if tag is not None and tag != self._tag(key):
-            code, status = ("PreconditionFailed", 412) if key in self.objects else ("NoSuchKey", 404)
-            raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
-
-    def _tag(self, key):
-        return f'"{hashlib.md5(self.objects[key]).hexdigest()}"' if key in self.objects else None
-
-    def put_object(self, *, Bucket, Key, Body, ContentType, IfMatch=None):  # noqa: N803 - AWS's names
-        self.before("PutObject", Key)
-        self._check("PutObject", Key, IfMatch)
-        self.objects[Key] = Body
-        return self._done("PutObject", Key, {})
-
-    def delete_object(self, *, Bucket, Key, IfMatch=None):  # noqa: N803
-        self.before("DeleteObject", Key)
-        self._check("DeleteObject", Key, IfMatch)
-        self.objects.pop(Key, None)
-        return self._done("DeleteObject", Key, {})
-
-    def get_object(self, *, Bucket, Key):  # noqa: N803
-        self.before("GetObject", Key)
-        if Key not in self.objects:
-            raise NoSuchKey({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        return self._done("GetObject", Key, {"Body": io.BytesIO(self.objects[Key]), "ETag": self._tag(Key)})
-
-    def get_paginator(self, name):
-        return self
-
-    def paginate(self, *, Bucket, Prefix):  # noqa: N803
-        self.before("ListObjectsV2", Prefix)
-        found = [{"Key": key, "Size": len(self.objects[key])} for key in sorted(self.objects) if key.startswith(Prefix)]
-        return self._done("ListObjectsV2", Prefix, [{"Contents": found}])
 
 
 @pytest.fixture
@@ -224,3 +185,19 @@ def kinesis_event():
         }
 
     return make
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    """An embedded AWS."""
+    with EmbeddedAws() as found:
+        yield found
+
+
+@pytest.fixture
+def configured(embedded, monkeypatch):
+    """The same with nothing in it, and as the environment names it."""
+    embedded.reset()
+    for name, value in embedded.environment().items():
+        monkeypatch.setenv(name, value)
+    return embedded

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from processor.errors import DecodeError, QueryError
 from processor.reading import device_id
-from processor.store.items import get_items
+from processor.store.items import get_items, pages
 from processor.store.reader import Reader
 from processor.store.registry import Device, device_of
 from processor.store.states import State, state_from
 from processor.store.tables import AttributeValue
+from processor.store.unreadable import Note, passed_over
 from processor.store.wire import Client
 
 
@@ -41,18 +42,19 @@ class Choice:
         """Tell whether it leaves no device out."""
         return not (self.addresses or self.sites or self.models)
 
-    def members(self, client: Client, table: str, reader: Reader | None) -> list[Member]:
+    def members(self, client: Client, table: str, reader: Reader | None, note: Note = passed_over) -> list[Member]:
         """Return the devices, by address; those named by address even if nothing is known of them.
 
         table: the table `devices`. Where nothing was rolled up yet, the keys of the whole table of readings tell who
-        is there; with no reader, nobody does. Raises QueryError where nobody fits.
+        is there; with no reader, nobody does. note: is told of what cannot be read. Raises QueryError where nobody
+        fits.
         """
         if self.whole and not self.everyone:
             raise QueryError("whose readings? Name devices, sites or models, or ask for all")
         if self.addresses:
-            found = _named(self.addresses, client, table)
+            found = _named(self.addresses, client, table, note)
         else:
-            found = {member.device.address: member for member in _known(client, table)}
+            found = {member.device.address: member for member in _known(client, table, note)}
             if reader is not None and not any(member.state for member in found.values()):
                 found |= {seen.device: found.get(seen.device, Member(Device(seen.device))) for seen in reader.devices()}
         fitting = [member for _, member in sorted(found.items()) if self._fits(member.device)]
@@ -80,25 +82,23 @@ def _among(text: str | None, wanted: Iterable[str]) -> bool:
     return not wanted or (text or "").casefold() in wanted
 
 
-def _named(addresses: Iterable[str], client: Client, table: str) -> dict[str, Member]:
+def _named(addresses: Iterable[str], client: Client, table: str, note: Note) -> dict[str, Member]:
     keys: list[dict[str, AttributeValue]] = [{"device": {"S": each}} for each in dict.fromkeys(addresses)]
     found = {each: Member(Device(each)) for each in addresses}
-    return found | {item["device"]["S"]: _member(item) for item in get_items(client, table, keys)}
+    return found | {item["device"]["S"]: _member(item, note) for item in get_items(client, table, keys)}
 
 
-def _known(client: Client, table: str) -> Iterator[Member]:
+def _known(client: Client, table: str, note: Note) -> Iterator[Member]:
     """Yield every device of the table `devices`."""
-    body: dict[str, Any] = {"TableName": table}
-    while True:
-        page = client.call("Scan", body)
-        yield from map(_member, page["Items"])
-        if "LastEvaluatedKey" not in page:
-            return
-        body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+    for items in pages(client, "Scan", {"TableName": table}):
+        yield from (_member(item, note) for item in items)
 
 
-def _member(item: dict[str, AttributeValue]) -> Member:
-    return Member(device_of(item), state_from(item))
+def _member(item: dict[str, AttributeValue], note: Note) -> Member:
+    device = device_of(item)
+    for each in device.unreadable:
+        note(each)
+    return Member(device, state_from(item, note))
 
 
 def addresses_of(texts: Iterable[str], place: str) -> tuple[str, ...]:

@@ -16,35 +16,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from processor.ask.choice import Choice, Member
 from processor.ask.columns import arrow, devices_table, readings_table, rollups_table
 from processor.ask.parquet import TEMPORARY, Files, write_file
 from processor.ask.plan import TABLES, Log, Part, Plan
 from processor.ask.query import MOST, calibrated, cells, chosen, combine, only, summed
-from processor.ask.spool import DAY_MS, SEGMENTS, Spool, bucket_of, days_of_range, days_of_slot, parsed
+from processor.ask.spool import DAY_MS, Spool, bucket_of, days_of_range, days_of_slot, parsed
 from processor.ask.store import Store
-from processor.errors import QueryError, StoreError
+from processor.ask.way import Way, buckets, cheaper, described
+from processor.errors import QueryError
 from processor.store.flow import flow
 from processor.store.parallel import ahead
 from processor.store.registry import Device
 from processor.store.rollups import RANGE_MS, RANGE_SECONDS, Rollup, rollup_from, window
-from processor.store.tables import SKEW_MS, AttributeValue, Slot, slot, slot_of
+from processor.store.tables import SKEW_MS, SLOT_SECONDS, AttributeValue, Slot, expires_of, slot, slot_of, start_of
 from processor.times import iso
 
 SPOOL = "scan"
-DEVICES_EACH = 100
-BYTES_EACH = 32 << 20
-"""A part holds about so many devices, and so many bytes of the table: that is what is done again after a kill."""
-
-MOST_BUCKETS = 256
 BATCH = 10_000
-PROBES = 2
-"""Read units that it takes to see from when to when a device has anything."""
-
-UNIT_BYTES = 8192
-"""So many bytes a read unit buys, where they may be a moment old."""
 
 
 class Progress(NamedTuple):
@@ -63,13 +54,6 @@ class Brought(NamedTuple):
     device: str
     slots: list[Slot]
     rollups: list[Rollup]
-
-
-class Way(NamedTuple):
-    """How the readings are to come, `scan` or `query`, and why."""
-
-    by: str
-    why: str
 
 
 class Export:
@@ -97,16 +81,26 @@ class Export:
         arrow()
         self._store = store
         self._folder = folder
-        self._report = report or _quiet
+        self._report = report or (lambda _progress: None)
         there = Plan.read(folder)
         now = round(time.time() * 1000)
         self._members = self._find(choice, by)
-        way = Way(by, "as asked") if by else self._cheaper(choice, start or 0, end or now)
+        table = described(store)
+        way = Way(by, "as asked") if by else cheaper(table, choice, self._members, start or 0, end or now)
         begin, finish = start or 0, now if end is None else end
         if begin >= finish:
             raise QueryError(f"{iso(begin)} is not before {iso(finish)}: another --from, or --to?")
         asked = Plan(
-            begin, finish, typed, choice, tuple(sorted(quantities)), tuple(tables), raw, way.by, self._buckets(), now
+            begin,
+            finish,
+            typed,
+            choice,
+            tuple(sorted(quantities)),
+            tuple(tables),
+            raw,
+            way.by,
+            buckets(table, self._members),
+            now,
         )
         self.plan = asked if there is None else there.continued(asked, folder)
         self.continues = self.plan is there
@@ -215,7 +209,7 @@ class Export:
         part, device = job
         if "readings" not in self.plan.tables:
             return Brought(device, [], self._store.source.rolled(device, part.start, part.end))
-        begin, end = _ranges(part)
+        begin, end = part.ranges
         from_ms, to_ms = window(begin, (end - begin) // RANGE_SECONDS)
         slots = list(self._store.reader.slots(device, from_ms, to_ms))
         if "rollups" not in self.plan.tables:
@@ -228,28 +222,28 @@ class Export:
         readings = spool.load("readings", part.day, part.bucket)
         rollups = spool.load("rollups", part.day, part.bucket)
         for device in sorted(readings.keys() | rollups.keys()):
-            slots = [slot(item) for item in parsed(readings.get(device, {}))]
-            stored = map(rollup_from, parsed(rollups.get(device, {})))
+            note = self._store.unread.add
+            slots = [slot(item, note) for item in parsed(readings.get(device, {}))]
+            stored = filter(None, (rollup_from(item, note) for item in parsed(rollups.get(device, {}))))
             yield Brought(device, slots, _joined(device, part, slots, stored))
 
     def _scan(self) -> Spool:
         """Bring the tables to disk, if they are not there yet."""
         spool = Spool(self._folder / SPOOL, self.plan.buckets)
         wanted = None if self.plan.choice.whole else {member.device.address for member in self._members}
-        earliest, latest = (
-            (self.plan.start - RANGE_MS - SKEW_MS) // 1000 - 15,
-            (self.plan.end + RANGE_MS + SKEW_MS) // 1000,
-        )
+        earliest = (self.plan.start - RANGE_MS - SKEW_MS) // 1000 - SLOT_SECONDS
+        latest = (self.plan.end + RANGE_MS + SKEW_MS) // 1000
         now = time.time()
-        expected = self._describe().get("ItemCount") or None
+        expected = described(self._store).get("ItemCount") or None
 
-        def keep(sort_key: str) -> Callable[[Mapping[str, AttributeValue]], bool]:
+        def keep(table: str, key: str, seconds: int) -> Callable[[Mapping[str, AttributeValue]], bool]:
             def keeps(item: Mapping[str, AttributeValue]) -> bool:
                 if wanted is not None and item["device"]["S"] not in wanted:
                     return False
-                if "expires" in item and int(item["expires"]["N"]) <= now:
+                if (until := expires_of(item)) is not None and until <= now:
                     return False
-                return earliest <= int(item[sort_key]["N"]) <= latest
+                start = start_of(item, table, key, seconds, self._store.unread.add)
+                return start is not None and earliest <= start <= latest
 
             return keeps
 
@@ -258,24 +252,27 @@ class Export:
 
         client, settings = self._store.client, self._store.settings
         spool.scan(client, settings.readings_table, "readings", sort_key="slot", days=days_of_slot,
-                   wanted=keep("slot"), report=report)  # fmt: skip
+                   wanted=keep("readings", "slot", SLOT_SECONDS), report=report)  # fmt: skip
         if "rollups" in self.plan.tables:
             spool.scan(client, settings.rollups_table, "rollups", sort_key="start", days=days_of_range,
-                       wanted=keep("start"), report=report)  # fmt: skip
+                       wanted=keep("rollups", "start", RANGE_SECONDS), report=report)  # fmt: skip
         return spool
 
     def _clean(self) -> None:
         """Remove files that no noted part has: halves, and what an interrupted export or an older one left."""
         for file in self._folder.glob("r*/day=*/part-*"):
-            day = datetime.fromisoformat(file.parent.name.removeprefix("day=")).replace(tzinfo=UTC)
-            bucket = int(file.name.split("-")[1])
+            try:
+                day = datetime.fromisoformat(file.parent.name.removeprefix("day=")).replace(tzinfo=UTC)
+                bucket = int(file.name.split("-")[1])
+            except ValueError:
+                continue  # somebody else's
             if file.name.endswith(TEMPORARY) or not self._log.done(round(day.timestamp()) // 86_400, bucket):
                 file.unlink()
 
     def _find(self, choice: Choice, by: str | None) -> list[Member]:
         """Return the devices; a scan finds by itself those that the table `devices` does not know."""
         settings = self._store.settings
-        found = choice.members(self._store.client, settings.devices_table, None)
+        found = choice.members(self._store.client, settings.devices_table, None, self._store.unread.add)
         if by == "query" and not any(member.state for member in found):
             return self._store.members(choice)
         return found
@@ -284,55 +281,13 @@ class Export:
         known = {member.device.address: member for member in self._members}
         return [known.get(address) or Member(device) for address, device in sorted(self._devices.items())]
 
-    def _describe(self) -> dict[str, Any]:
-        """Return what DynamoDB says of the table of readings; nothing where we may not ask."""
-        try:
-            answer = self._store.client.call("DescribeTable", {"TableName": self._store.settings.readings_table})
-        except StoreError:
-            return {}
-        found: dict[str, Any] = answer["Table"]
-        return found
-
-    def _buckets(self) -> int:
-        lives = [(member.state.first_seen, member.state.last_seen) for member in self._members if member.state]
-        days = (max(last for _, last in lives) - min(first for first, _ in lives)) / DAY_MS if lives else 1
-        size = int(self._describe().get("TableSizeBytes", 0)) / max(1.0, days)
-        return min(MOST_BUCKETS, max(1, -(-len(self._members) // DEVICES_EACH), round(size / BYTES_EACH)))
-
-    def _cheaper(self, choice: Choice, start: int, end: int) -> Way:
-        """Return the way that takes fewer read units."""
-        if not choice.whole:
-            return Way("query", "these devices only")
-        states = [member.state for member in self._members if member.state]
-        if not states:
-            return Way("scan", "nothing is rolled up yet, so that only a scan tells who is there")
-        size = int(self._describe().get("TableSizeBytes", 0))
-        if not size:
-            return Way("query", "the table's size is not known")
-        scan = size / UNIT_BYTES + SEGMENTS / 4
-        lived = sum(state.last_seen - state.first_seen + 1 for state in states)
-        asked = sum(max(0, min(state.last_seen, end) - max(state.first_seen, start) + 1) for state in states)
-        first = max(start, min(state.first_seen for state in states))
-        query = size * asked / lived / UNIT_BYTES + len(states) * (PROBES + max(1, (end - first) / DAY_MS) / 2)
-        why = f"about {query:,.0f} read units by queries, {scan:,.0f} by a scan"
-        return Way("scan" if scan < query else "query", why)
-
-
-def _quiet(progress: Progress) -> None:
-    """Report nothing."""
-
-
-def _ranges(part: Part) -> tuple[int, int]:
-    """Return the five-minute ranges that a part touches: from, to (epoch seconds)."""
-    return part.start // RANGE_MS * RANGE_SECONDS, -(-part.end // RANGE_MS) * RANGE_SECONDS
-
 
 def _joined(device: str, part: Part, slots: Iterable[Slot], stored: Iterable[Rollup]) -> list[Rollup]:
     """Return a part's roll-ups: computed from the slots, and those that the table alone still has.
 
     A range that the part cuts is computed; the table's is of the whole of it.
     """
-    begin, end = _ranges(part)
+    begin, end = part.ranges
     found = {
         rollup.start: rollup
         for rollup in stored

@@ -17,6 +17,7 @@ import orjson
 from processor.ask.choice import Choice
 from processor.ask.spool import DAY_MS, replace_file
 from processor.errors import QueryError
+from processor.store.rollups import RANGE_MS, RANGE_SECONDS
 from processor.times import iso
 
 PLAN, LOG = "export.json", "export.log"
@@ -24,6 +25,9 @@ VERSION = 1
 TABLES = ("readings", "rollups", "devices")
 
 LABELS = {"choice": "choice of devices", "quantities": "choice of quantities", "tables": "--only", "raw": "--raw"}
+
+NOTED = ("day", "bucket", "start", "end", "begun")
+"""What a line of the log says of a part, beside its rows."""
 
 CLOSED_MS = 3_600_000
 """A day that was exported so long after its end stays as it is when a finished export is run again."""
@@ -36,6 +40,11 @@ class Part(NamedTuple):
     bucket: int
     start: int
     end: int
+
+    @property
+    def ranges(self) -> tuple[int, int]:
+        """The five-minute ranges that it touches: from, to (epoch seconds)."""
+        return self.start // RANGE_MS * RANGE_SECONDS, -(-self.end // RANGE_MS) * RANGE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,14 @@ class Plan:
             raise QueryError(f"{folder / PLAN} is not an export's plan: {error}") from None
         if not isinstance(found, dict) or found.pop("version", None) != VERSION:
             raise QueryError(f"{folder / PLAN} is of another version of this program: export into a new directory")
-        chosen = found["choice"]
-        addresses, sites, models = (tuple(chosen[name]) for name in ("addresses", "sites", "models"))
-        choice = Choice(addresses, sites, models, chosen["everyone"])
-        lists = {name: tuple(found[name]) for name in ("typed", "quantities", "tables")}
-        return cls(**found | lists | {"choice": choice})
+        try:
+            chosen = found["choice"]
+            addresses, sites, models = (tuple(chosen[name]) for name in ("addresses", "sites", "models"))
+            choice = Choice(addresses, sites, models, chosen["everyone"])
+            lists = {name: tuple(found[name]) for name in ("typed", "quantities", "tables")}
+            return cls(**found | lists | {"choice": choice})
+        except (LookupError, TypeError) as error:
+            raise QueryError(f"{folder / PLAN} is not an export's plan: {error!r}") from None
 
     def write(self, folder: Path) -> None:
         """Put the plan into its folder."""
@@ -135,9 +147,13 @@ class Log:
         self._path = folder / LOG
         self._done: dict[tuple[int, int], Mapping[str, Any]] = {}
         text = self._path.read_bytes() if self._path.exists() else b""
-        for line in text[: text.rfind(b"\n") + 1].splitlines():
-            entry = orjson.loads(line)
-            self._done[entry["day"], entry["bucket"]] = entry
+        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
+            try:
+                entry = orjson.loads(line)
+                self._done[entry["day"], entry["bucket"]] = {name: entry[name] for name in NOTED} | entry
+            except (LookupError, TypeError, ValueError) as error:
+                message = f"{self._path}, line {number}: no part of an export ({error!r}): export into a new directory"
+                raise QueryError(message) from None
 
     def keep(self, wanted: Callable[[Part], bool], begun: int) -> None:
         """Forget the parts that are not wanted, and those that an export before this one made of a day hardly over.

@@ -50,31 +50,17 @@ def tables_of(statement: str) -> tuple[str, ...]:
 def answer(statement: str, folder: Path) -> Iterator[tuple[list[str], Iterator[dict[str, Any]]]]:
     """Give the answer's columns, and its rows as they come. Raises QueryError, with DuckDB's words."""
     duckdb = _duckdb()
-    with (
-        tempfile.TemporaryDirectory(prefix="processor-sql-") as scratch,
-        _opened(duckdb, folder, scratch) as connection,
-    ):
-        _check(duckdb, connection, statement)
-        try:
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="processor-sql-") as scratch,
+            _opened(duckdb, folder, scratch) as connection,
+        ):
+            _check(duckdb, connection, statement)
             result = connection.sql(statement).to_arrow_reader(BATCH)
-        except duckdb.Error as error:
-            raise _refusal(error) from None
-        columns = _unique(result.schema.names)
-        yield columns, _rows(duckdb, result, columns)
-
-
-def table(statement: str, folder: Path) -> Any:
-    """Return the whole answer as a pyarrow.Table."""
-    duckdb = _duckdb()
-    with (
-        tempfile.TemporaryDirectory(prefix="processor-sql-") as scratch,
-        _opened(duckdb, folder, scratch) as connection,
-    ):
-        _check(duckdb, connection, statement)
-        try:
-            return connection.sql(statement).to_arrow_table()
-        except duckdb.Error as error:
-            raise _refusal(error) from None
+            columns = _unique(result.schema.names)
+            yield columns, _rows(result, columns)
+    except duckdb.Error as error:
+        raise _refusal(error) from None
 
 
 @contextmanager
@@ -143,16 +129,21 @@ def _unique(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _rows(duckdb: Any, result: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(result: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield rows, their values as JSON has them."""
     while True:
         try:
             batch = result.read_next_batch()
         except StopIteration:
             return
-        except (duckdb.Error, arrow().ArrowException, OSError) as error:
+        except (arrow().ArrowException, OSError) as error:
             raise _refusal(error) from None
-        lists = [_values(column) for column in batch.columns]
+        try:
+            lists = [_values(column) for column in batch.columns]
+        except (OverflowError, ValueError) as error:  # a date beyond the year 9999, say
+            raise QueryError(
+                f"SQL: a value of the answer is none that JSON, CSV and tables can show: {error}"
+            ) from None
         for values in zip(*lists, strict=True):
             yield {name: _plain(value) for name, value in zip(columns, values, strict=True)}
 

@@ -24,8 +24,9 @@ from processor.store import client as connected
 from processor.store.budget import Budget, Metered
 from processor.store.reader import Reader
 from processor.store.rollups import Rollup, Rollups
+from processor.store.unreadable import Unread
 from processor.store.wire import Client
-from processor.times import iso, moment
+from processor.times import END_MS, iso, moment
 
 THREADS = 200
 """So many reads go on at once."""
@@ -44,7 +45,7 @@ When = str | int | datetime | None
 class Store:
     """The tables of one environment, opened by `Store.open()`; use it in a `with`, or close it.
 
-    `budget.units` is what was read so far, in read units.
+    `budget.units` is what was read so far, in read units; `unread` what could not be read, and is left out of answers.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Store:
         self.settings = settings
         self.budget = Budget(read_units)
         self.client = Metered(client, self.budget, measure=settings.count_units == "items")
-        self.reader = Reader(self.client, settings.readings_table)
-        self.source = Source(self.reader, Rollups(self.client, settings.rollups_table), threads=threads)
+        self.unread = Unread()
+        self.reader = Reader(self.client, settings.readings_table, note=self.unread.add)
+        rollups = Rollups(self.client, settings.rollups_table, note=self.unread.add)
+        self.source = Source(self.reader, rollups, threads=threads)
 
     @classmethod
     def open(cls, settings: Settings | None = None, *, read_units: float | None = None, threads: int = THREADS) -> Self:
@@ -78,7 +81,7 @@ class Store:
 
     def members(self, choice: Choice) -> list[Member]:
         """Return the devices that are meant, with what is known of them."""
-        return choice.members(self.client, self.settings.devices_table, self.reader)
+        return choice.members(self.client, self.settings.devices_table, self.reader, self.unread.add)
 
     def query(
         self,
@@ -193,10 +196,12 @@ def span(start: When, end: When) -> tuple[int, int]:
 
 
 def _at(when: str | int | datetime, now: float) -> int:
-    if isinstance(when, int):
-        return when
     if isinstance(when, datetime):
-        return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+        when = round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+    if isinstance(when, int):
+        if not 0 <= when < END_MS:
+            raise QueryError(f"{when} is no time in ms since 1970")
+        return when
     try:
         return moment(when, now)
     except ValueError as error:

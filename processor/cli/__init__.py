@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -23,6 +24,9 @@ from processor.cli.sql import sql
 from processor.cli.verify import verify
 from processor.errors import ProcessorError
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the user can do something about, though no file is named."""
+
 
 class Commands(click.Group):
     """A group whose commands end with a clear line, not a traceback, when the package says what is wrong."""
@@ -36,10 +40,16 @@ class Commands(click.Group):
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output left, as `head` does: nothing to say, but not a success
             raise SystemExit(1) from None
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] != "botocore":
+        except OSError as error:
+            if error.filename is None and error.errno not in DISK:
                 raise
-            raise click.ClickException(f"AWS: {error}") from error  # botocore is not imported for its errors' sake
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{where}{error.strerror}") from error
+        except Exception as error:
+            botocore = type(error).__module__.partition(".")[0] == "botocore"  # not imported for its errors' sake
+            if not botocore and not str(error).startswith("Invalid endpoint: "):  # which it calls a ValueError
+                raise
+            raise click.ClickException(f"AWS: {error}") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -10,7 +10,8 @@ import click
 
 from processor.ask.choice import Choice, addresses_of
 from processor.ask.store import named
-from processor.errors import QueryError
+from processor.errors import DecodeError, QueryError
+from processor.reading import device_id
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,11 +47,8 @@ def choice_of(devices: tuple[str, ...], sites: tuple[str, ...], models: tuple[st
     addresses: list[str] = []
     try:
         for text in devices:
-            if text.startswith("@"):
-                addresses += _listed(Path(text[1:]))
-            else:
-                addresses += addresses_of([text], "DEVICE")
-    except QueryError as error:
+            addresses += _listed(Path(text[1:])) if text.startswith("@") else [device_id(text)]
+    except (DecodeError, QueryError) as error:
         raise click.BadParameter(str(error), param_hint="DEVICE") from None
     return Choice(tuple(dict.fromkeys(addresses)), sites, models, everyone)
 

@@ -9,11 +9,10 @@ import click
 
 from processor.cli.progress import Progress
 from processor.errors import SettingsError
-from processor.local.faults.fault import Fault
+from processor.local.faults.fault import Fault, Scene
 from processor.local.faults.oracle import Judgement, judge
 from processor.local.faults.registry import named
 from processor.local.faults.run import Run, started
-from processor.local.faults.world import Scene
 from processor.local.fleet import Fleet
 from processor.local.system import MAPPING, System
 
@@ -25,6 +24,7 @@ LANES = 10
 """The mapping's parallelisation factor under faults: the most that Lambda has."""
 
 WORKERS = 3
+DOING = ("at work", "idle", "starting")
 
 Send = Callable[[System, Progress], None]
 
@@ -69,37 +69,42 @@ def under_faults(
         progress = Progress(run.system)
         run.begin(live, pace_of(faults))
         send(run.system, progress)
+        progress.wait("waiting for faults that have not struck", run.wait_for_all)
         progress.wait("ending the faults", run.finish)
         progress.wait("draining", lambda: run.drain(DRAIN_SECONDS))
         run.witness.look()
         found = judge(run, fleet)
     scenes = {fault.name: fault.scene(seed) for fault in faults if fault.scene is not None}
-    progress.finish(lines(run, found, scenes, live))
-    return found.passed and all(scene.passed for scene in scenes.values())
+    never = [fault.name for fault in live if not run.injected[fault.name]]
+    passed = found.passed and not never and all(scene.passed for scene in scenes.values())
+    progress.finish(lines(run, found, scenes, never, passed))
+    return passed
 
 
-def lines(run: Run, found: Judgement, scenes: Mapping[str, Scene], live: list[Fault]) -> list[str]:
-    """Return the summary's lines."""
+def lines(run: Run, found: Judgement, scenes: Mapping[str, Scene], never: list[str], passed: bool) -> list[str]:
+    """Return the summary's lines. never: the faults that were asked for and did not strike."""
     stats, witness, verdict = run.system.mapping.stats, run.witness, found.verdict
     lost = len(found.lost) + sum(len(scene.lost) for scene in scenes.values())
     doubled = len(found.doubled) + sum(len(scene.doubled) for scene in scenes.values())
     injected = dict(run.injected) | {name: scene.injected for name, scene in scenes.items()}
-    unused = [fault.name for fault in live if not run.injected[fault.name]]
-    passed = found.passed and all(scene.passed for scene in scenes.values())
-    kinds = ", ".join(f"{name} {count:,}" for name, count in injected.items() if count)
+    struck = [f"{name} {count:,}" for name, count in injected.items() if count]
+    kills, poison = run.workers.kills, witness.poison
     return [
         "",
-        f"Faults     seed {run.seed}: {sum(injected.values()):,} injected, of {len(injected) - len(unused)} kinds: "
-        + kinds,
-        *([f"           never had a chance in this run: {', '.join(unused)}"] if unused else []),
+        f"Faults     seed {run.seed}: {sum(injected.values()):,} injected, of {len(struck)} kinds: {', '.join(struck)}",
+        *([f"           never struck: {', '.join(never)}"] if never else []),
         *(f"           {name}, under a virtual clock: {scene.figures}" for name, scene in scenes.items()),
-        f"Survived   {run.kills:,} kills; {stats.errors:,} failed invocations, {stats.partials:,} partial ones, "
-        f"{stats.throttles:,} refused, {stats.retries:,} retries, {stats.discarded:,} records given up and invoked "
-        "directly",
+        f"Survived   {kills.total():,} kills of workers: {', '.join(f'{kills[what]:,} {what}' for what in DOING)}; "
+        f"beside them {run.workers.replaced:,} ended for another deployment",
+        f"Invoked    {stats.invocations:,} times: {stats.errors:,} failed, {stats.partials:,} partial, "
+        f"{stats.retries:,} retries; {stats.throttles:,} times refused, {stats.discarded:,} records given up and then "
+        "invoked directly",
         f"Ledger     an independent scan: {verdict.sent:,} records sent, {found.balance}",
         f"Roll-ups   {found.rollups:,}, computed anew from what is stored; `devices` looked at {witness.looks:,} times",
-        f"Checkpoint {witness.answers:,} answers looked at before the mapping believed them; {witness.poison:,} poison "
-        f"records, the slowest let its shard go on after {witness.poison_delay_ms / 1000:.1f} s",
+        f"Checkpoint {witness.answers:,} answers looked at before the mapping believed them",
+        f"Poison     {poison.first + poison.later:,} records of which nothing can be stored: {poison.first:,} done "
+        f"with in their first invocation, {poison.later:,} in the first that nothing else spoiled, "
+        f"{poison.slowest_ms / 1000:.1f} s after they came at most",
         f"Check      lost {lost}, doubled {doubled}: " + ("PASSED" if passed else "FAILED"),
         *(f"           {line}" for line in found.lines()),
         *(f"           {name}: {each}" for name, scene in scenes.items() for each in _wrong(scene)),

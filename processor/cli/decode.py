@@ -12,8 +12,8 @@ import orjson
 
 from processor.decode import decode as decode_advertisement
 from processor.decode.advertisement import manufacturer_data, service_data
-from processor.decode.compiler import DIGEST
 from processor.decode.formats.mesh import decode as sensor_status
+from processor.decode.short import DIGEST
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import Reading, address_of, quantity
 from processor.reading import address as canonical
@@ -90,7 +90,7 @@ def _lines() -> Iterator[str]:
     """Yield standard input's lines that hold something."""
     if sys.stdin.isatty():
         raise click.UsageError("give advertisements as hexadecimal text, or one per line on standard input")
-    return filter(None, map(str.strip, sys.stdin))
+    return filter(None, (line.decode(errors="replace").strip() for line in sys.stdin.buffer))
 
 
 def _bytes(text: str) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from processor.cli.show import FORMATS, show
+from processor.cli.show import FORMATS, show, warn_of
 from processor.cli.times import iso
 from processor.devices import Vault
 from processor.errors import DecodeError, SettingsError
@@ -24,6 +24,7 @@ from processor.settings import Settings
 from processor.store import client
 from processor.store.reader import Reader
 from processor.store.registry import Calibration, Device, Registry
+from processor.store.unreadable import Unread
 
 COLUMNS = ("address", "name", "site", "model", "calibration", "key", "secret")
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
@@ -54,9 +55,9 @@ def devices(context: click.Context, form: str) -> None:
     """List the devices that have readings, and since when. Reads the keys of the whole table."""
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.read()
+    settings, unread = Settings.read(), Unread()
     with closing(client(settings)) as dynamodb:
-        found = Reader(dynamodb, settings.readings_table).devices()
+        found = Reader(dynamodb, settings.readings_table, note=unread.add).devices()
         known = Registry(dynamodb, settings.devices_table).many(seen.device for seen in found)
     rows = []
     for seen in found:
@@ -72,6 +73,7 @@ def devices(context: click.Context, form: str) -> None:
             }
         )
     show(rows, form, "devices")
+    warn_of([*unread, *(each for device in known.values() for each in device.unreadable)])
 
 
 @devices.command("import")
@@ -129,8 +131,9 @@ def show_devices(addresses: tuple[str, ...], form: str) -> None:
     """Show what is registered, of all devices or of some. Keys are never shown."""
     with registry(Settings.read()) as table:
         found = table.many(map(device_id, addresses)).values() if addresses else table.all()
-        rows = [_shown(device) for device in sorted(found, key=lambda device: device.address)]
-    show(rows, form, "registry")
+        known = sorted(found, key=lambda device: device.address)
+    show(map(_shown, known), form, "registry")
+    warn_of([each for device in known for each in device.unreadable])
 
 
 def _shown(device: Device) -> dict[str, Any]:
@@ -164,6 +167,8 @@ def _rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield f"{source}, line {lines.line_num}", each
     except UnicodeDecodeError as error:
         raise SettingsError(f"{source} is not UTF-8 text: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{source} is no list of devices: it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise SettingsError(f"{source}, line {error.lineno}: not JSON: {error.msg}") from None
     except csv.Error as error:

@@ -14,6 +14,7 @@ from processor.ask.export import Export, Progress
 from processor.ask.plan import TABLES
 from processor.ask.store import Store
 from processor.cli.asked import AS_STORED, CHOOSING, QUANTITIES, READ_UNITS, choice_of, options, quantities_of
+from processor.cli.show import warn_of
 from processor.cli.times import iso
 from processor.times import moment
 
@@ -71,6 +72,7 @@ def export(
         click.echo(f"{verb} {since} to {iso(plan.end)}, by {plan.by} ({job.why})", err=True)
         with report:
             rows = job.run()
+        warn_of(store.unread)
         counts = ", ".join(f"{rows[table]:,} {table}" for table in plan.tables)
         spent = store.budget
         click.echo(f"{directory}: {counts}; {spent.units:,.1f} read units in {spent.reads:,} requests", err=True)

@@ -21,7 +21,7 @@ from processor.cli.asked import (
     options,
     quantities_of,
 )
-from processor.cli.show import FORMATS, show
+from processor.cli.show import FORMATS, show, warn_of
 from processor.cli.sparkline import Sparklines
 from processor.cli.times import When, iso
 from processor.errors import QueryError
@@ -84,6 +84,7 @@ def query(
     with Store.open(read_units=read_units) as store:
         question = Question(store.members(choice), begin, finish, resolution, wanted, last, raw)
         _answer(store, question, form, title)
+        warn_of(store.unread)
         if read_units is not None:
             click.echo(f"{store.budget.units:,.1f} read units in {store.budget.reads:,} requests", err=True)
 

@@ -64,17 +64,18 @@ def print_all(found: Iterable[Mapping[str, Any]], what: str) -> None:
         raise SystemExit(1)
 
 
-def report(counts: Counts, dry_run: bool, failed: str) -> None:
-    """Print what became of a redrive; the lines add up."""
+def report(counts: Counts, dry_run: bool, failed: str, of: str = "advertisements") -> None:
+    """Print what became of a redrive; the lines add up. failed: where what failed again is. of: what is counted."""
     parts = [
         (counts.stored, "stored"),
+        (counts.rolled_up, "rolled up anew"),
         (counts.ready, "would be written"),
         (counts.duplicates, "duplicates: were stored already"),
         (counts.failed_again, f"failed again and {'stay' if dry_run else failed}"),
         (counts.ignored, "ignored by today's rules"),
         (counts.left, "could not be tried now"),
     ]
-    click.echo(f"{counts.redriven:,} advertisements of {counts.records:,} records redriven" + (" (dry run)" * dry_run))
+    click.echo(f"{counts.redriven:,} {of} of {counts.records:,} records redriven" + (" (dry run)" * dry_run))
     for count, what in parts:
         if count:
             click.echo(f"{count:>8,} {what}")

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from contextlib import contextmanager
 
 import click
 from click.core import ParameterSource
 
+from processor.cli import capture
 from processor.cli.chaos import Chaos, under_faults
 from processor.cli.dashboard import kept_page, watched
+from processor.cli.kept import DRAIN_SECONDS, serve
 from processor.cli.progress import Progress
-from processor.cli.summary import next_steps, summary
-from processor.errors import LocalError
+from processor.cli.summary import summary
 from processor.local.faults.fault import Fault
 from processor.local.fleet import Fleet, Sent
 from processor.local.funnel import Funnel
-from processor.local.outbox import MAXIMUM_RECORD
-from processor.local.system import KEY_LENGTH, STREAM, System
+from processor.local.system import STREAM, System
 from processor.settings import Settings, own
 
-if TYPE_CHECKING:  # the web framework is an extra
-    from processor.dashboard.server import Dashboard
-
-DRAIN_SECONDS = 120.0
 PENDING = 5_000
 """So many records may wait for the stream to take them."""
 
 KEPT_INTERVAL = 10.0
 """How often each sensor of a kept run measures, in seconds, where no --rate says otherwise: it may run for hours."""
-
 
 PORT = click.IntRange(0, 65535)
 CAPTURE = click.Path(exists=True, dir_okay=False, allow_dash=True)
@@ -119,7 +109,7 @@ def run(
         until = None if readings else (seconds or 20.0)
         records = fleet.records(duration_ms=None if until is None else round(until * 1000), measurements=readings)
     else:
-        records = _lines(source, rate, readings)
+        records = capture.records(source, rate, readings)
     if chaos is not None:
         with _stoppable():
             passed = under_faults(
@@ -162,7 +152,7 @@ def run(
             if fleet is not None and not readings:
                 fleet.interval = KEPT_INTERVAL * 1000 if rate is None else fleet.interval
                 living = fleet
-            passed = _keep(system, funnel, progress, living, kept_page(system, health, dashboard_port)) and passed
+            passed = serve(system, funnel, progress, living, kept_page(system, health, dashboard_port)) and passed
     if not passed:
         raise SystemExit(1)
 
@@ -190,42 +180,6 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _opened(source: str) -> Iterator[IO[bytes]]:
-    """Open a capture; standard input through a file of our own.
-
-    A thread that waits for input when the process ends must not hold the interpreter's own `sys.stdin`.
-    """
-    with open(os.dup(0) if source == "-" else source, "rb") as lines:  # noqa: PTH123 - a descriptor has no Path
-        yield lines
-
-
-def _lines(source: str, rate: float | None, most: int | None) -> Iterator[Sent]:
-    """Yield a capture's lines as records, at a rate where one is asked for."""
-    name = "standard input" if source == "-" else source
-    with _opened(source) as lines:
-        yield from _records(name, lines, rate, most)
-
-
-def _records(name: str, lines: IO[bytes], rate: float | None, most: int | None) -> Iterator[Sent]:
-    sent = 0
-    for number, line in enumerate(lines, 1):
-        data = line.strip()
-        if not data:
-            continue
-        if len(data) > MAXIMUM_RECORD - KEY_LENGTH:
-            raise LocalError(
-                f"{name}, line {number}: {len(data):,} bytes, but the embedded Kinesis takes records of up to "
-                f"{MAXIMUM_RECORD:,}, key included (AWS: 10 MiB): split the line's payload"
-            )
-        yield Sent(round(sent * 1000 / rate) if rate else 0, data)
-        sent += 1
-        if sent == most:
-            return
-    if not sent:
-        raise LocalError(f"{name} has no lines: it takes one Funnel envelope or payload a line (JSON Lines)")
-
-
 def _send(system: System, records: Iterator[Sent], progress: Progress) -> None:
     """Send every record at its time; not more than PENDING of them wait for the stream."""
 
@@ -243,76 +197,3 @@ def _send(system: System, records: Iterator[Sent], progress: Progress) -> None:
             taken.result()
 
     progress.wait("sending", send)
-
-
-class _Living:
-    """The fleet of a kept run, sending on in a thread of its own until it is left."""
-
-    def __init__(self, system: System, fleet: Fleet | None) -> None:
-        self._system = system
-        self._fleet = fleet
-        self.sent = 0
-        self.failure: BaseException | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            if self._fleet is not None:
-                self._send(self._fleet)
-        except BaseException as error:
-            self.failure = error
-
-    def _send(self, fleet: Fleet) -> None:
-        started = time.time()
-        fleet.start = round(started * 1000)
-        for record in fleet.records():
-            if self._stopping.wait(max(0.0, started + record.at / 1000 - time.time())):
-                return
-            self._system.put(record.data).result()
-            self.sent += 1
-
-
-def _keep(
-    system: System,
-    funnel: Funnel,
-    progress: Progress,
-    fleet: Fleet | None,
-    serving: AbstractContextManager[Dashboard | None],
-) -> bool:
-    """Serve until Ctrl-C, the fleet going on; then check once more, with what came through Funnel's entry points."""
-    before = len(system.sent)
-    with funnel, serving as page:
-        for line in next_steps(system, funnel, None if page is None else page.url):
-            click.echo(line)
-        sys.stdout.flush()
-        with _Living(system, fleet) as living:
-            try:
-                while living.failure is None:
-                    time.sleep(0.5)
-                    system.alive()
-                    if page is not None:
-                        page.check()
-            except KeyboardInterrupt:
-                click.echo("")
-        if living.failure is not None:
-            raise living.failure
-    posted = len(system.sent) - before - living.sent
-    if len(system.sent) == before:
-        return True
-    progress.wait("draining", lambda: system.drain(DRAIN_SECONDS))
-    verdict = system.check()
-    click.echo(f"{posted} records came through Funnel's entry points; {verdict.found} readings are in the table now.")
-    for line in verdict.differences():
-        click.echo(line)
-    return verdict.passed

@@ -7,7 +7,7 @@ import io
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
@@ -18,8 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from processor.reading import quantity
+from processor.store.unreadable import MOST, Unreadable
 
 FORMATS = click.Choice(["table", "json", "csv"])
+
+NAMED = 10
+"""So many parts of the tables that cannot be read are named."""
 
 PIECE = 1000
 """A longer table comes in pieces of so many rows, each with its heads."""
@@ -47,6 +51,15 @@ def show(rows: Iterable[dict[str, Any]], form: str, title: str, columns: Sequenc
             shown += 1
         return shown
     return _show_csv(rows, columns) if form == "csv" else _show_table(rows, title, columns)
+
+
+def warn_of(unread: Collection[Unreadable]) -> None:
+    """Say on stderr what of the tables could not be read, and is not among the rows."""
+    for each in islice(unread, NAMED):
+        click.echo(f"left out: {each}", err=True)
+    if len(unread) > NAMED:
+        more = f"{len(unread):,} in all" if len(unread) < MOST else f"{MOST:,} or more in all"
+        click.echo(f"left out: {more}, of which these are the first", err=True)
 
 
 def _show_table(rows: Iterable[dict[str, Any]], title: str, columns: Sequence[str] | None) -> int:

@@ -11,7 +11,7 @@ from processor.ask.export import Export
 from processor.ask.sql import answer, tables_of
 from processor.ask.store import Store, span
 from processor.cli.asked import AS_STORED, CHOOSING, EVERYONE, QUANTITIES, READ_UNITS, choice_of, options, quantities_of
-from processor.cli.show import FORMATS, show
+from processor.cli.show import FORMATS, show, warn_of
 from processor.cli.times import When
 from processor.errors import QueryError
 
@@ -73,6 +73,7 @@ def sql(
     wanted = quantities_of(quantities)
     with tempfile.TemporaryDirectory(prefix="processor-sql-") as folder, Store.open(read_units=read_units) as store:
         Export(store, Path(folder), choice, start=begin, end=finish, quantities=wanted, tables=tables, raw=raw).run()
+        warn_of(store.unread)
         _answer(statement, Path(folder), form)
 
 

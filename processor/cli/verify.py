@@ -11,17 +11,19 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from processor.cli.show import show
+from processor.cli.show import show, warn_of
 from processor.cli.times import When, iso
 from processor.errors import DecodeError
 from processor.reading import device_id
 from processor.settings import Settings
 from processor.store import client
 from processor.store.budget import Budget, Metered
-from processor.store.differences import KINDS, STATE, Difference
+from processor.store.differences import KINDS, STATE, UNREADABLE, Difference
 from processor.store.rollups import Rollup, Summary
 from processor.store.states import Heard, Latest, State
-from processor.verify import Plan, Report, Verifier
+from processor.verify.plan import Plan
+from processor.verify.report import Report
+from processor.verify.verifier import Verifier
 
 WAIT, LAG = 330.0, 600.0
 """Seconds: more than a batching window, which is 300 at most."""
@@ -132,11 +134,14 @@ def _print(report: Report, plan: Plan, units: float) -> None:
     rows = [row for each in report.first for row in _rows(each)]
     if rows:
         show(rows, "table", f"The first {len(report.first)} differences" if len(report.first) > 1 else "The difference")
+    if report.unread:
+        click.echo(f"{len(report.unread):,} cannot be read: no fix writes these")
+        warn_of(report.unread)
     if not report.ranges:
         click.echo("Nothing to compare: another --from? `processor devices` lists who has readings and when", err=True)
     elif report.passed:
         click.echo("No difference.")
-    elif not plan.fix:
+    elif report.left and not plan.fix:
         click.echo("--fix writes what is right" if set(report.left) - {"foreign"} else "--fix-foreign takes it out")
 
 
@@ -150,6 +155,7 @@ def _object(report: Report, units: float) -> dict[str, Any]:
         "caught_up": report.caught_up,
         "fixed": report.fixed,
         "differences": report.left,
+        "unreadable": [str(each) for each in report.unread],
         "first": [row for each in report.first for row in _rows(each)],
     }
 
@@ -158,6 +164,8 @@ def _rows(difference: Difference) -> Iterator[dict[str, Any]]:
     """Yield what differs, one row for each quantity or other part."""
     at = None if difference.start == STATE else iso(difference.start * 1000)
     stored, right = _parts(difference.stored), _parts(difference.right)
+    if difference.kind == UNREADABLE and not right:
+        yield {"device": difference.device, "at": at, "kind": UNREADABLE, "of": None, "stored": None, "expected": None}
     for name in dict.fromkeys((*stored, *right)):
         if stored.get(name) != right.get(name):
             row = {"device": difference.device, "at": at, "kind": difference.kind, "of": name}

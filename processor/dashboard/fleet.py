@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from processor.reading import QUANTITIES, Value, quantity
+from processor.store.items import pages
 from processor.store.registry import Device, device_of
 from processor.store.states import State, state_from
 from processor.store.tables import SLOT_SECONDS, AttributeValue
@@ -97,12 +98,8 @@ class Fleet:
             "ProjectionExpression": ",".join(names),
             "ExpressionAttributeNames": names,
         }
-        while True:
-            page = self._client.call("Scan", body)
-            yield from map(_known, page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        for items in pages(self._client, "Scan", body):
+            yield from map(_known, items)
 
     def _row(self, known: Known, now: float) -> dict[str, Any]:
         device, state = known

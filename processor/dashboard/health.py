@@ -20,9 +20,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
+from processor.background import Background
 from processor.dashboard import prices
 
 SAMPLE_SECONDS = 2.0
@@ -59,17 +59,6 @@ def nothing(source: str, note: str) -> dict[str, Any]:
         "costs": None,
         "troubles": [],
     }
-
-
-class Unknown:
-    """No health: a page over tables whose pipeline cannot be asked. note: why."""
-
-    def __init__(self, note: str) -> None:
-        self._note = note
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return no figures."""
-        return nothing("none", self._note)
 
 
 class Calls(Protocol):
@@ -109,7 +98,7 @@ class Stats(Protocol):
     iterator_age_ms: dict[str, float]
 
 
-class RunHealth:
+class RunHealth(Background):
     """The health of a run on this machine; sampled by a thread of its own as long as it is entered.
 
     totals, rollup: what the two functions come to so far. stats, rollup_stats: give the counts of their mappings.
@@ -126,6 +115,7 @@ class RunHealth:
         memory_mb: Mapping[str, int],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("health")
         self._totals = totals
         self._rollup = rollup
         self._stats = stats
@@ -139,21 +129,10 @@ class RunHealth:
         self._lock = threading.Lock()
         self._history: deque[tuple[float, ...]] = deque(maxlen=SAMPLES)
         self._before = self._counts()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep_sampling, name="health", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _keep_sampling(self) -> None:
-        while not self._stopping.wait(SAMPLE_SECONDS):
+    def work(self) -> None:
+        """Sample."""
+        while not self.stopping.wait(SAMPLE_SECONDS):
             self.sample()
 
     def _counts(self) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from processor.decode.gateways import ALL, Known
 from processor.errors import DecodeError, SettingsError
-from processor.quarantine import Quarantine
+from processor.quarantine import Quarantine, merged
 from processor.reading import device_id
 from processor.redrive import Redrive
 from processor.selection import Selection, devices_of
@@ -61,11 +61,8 @@ class Rejected:
         objects = list(self._quarantine.objects())
         with ThreadPoolExecutor(THREADS) as pool:
             found = [kept for kept in pool.map(self._quarantine.read, [key for key, _ in objects[-OBJECTS:]]) if kept]
-        records: dict[tuple[str, int], dict[str, Any]] = {}
-        for kept in found:
-            for line in kept.lines:
-                records.setdefault((line["shard"], int(line["sequence_number"])), line)
-        lines = sorted(records.values(), key=lambda line: (-line["arrived_at"], line["sequence_number"]))
+        lines = merged(line for kept in found for line in kept.lines)
+        lines.sort(key=lambda line: (-line["arrived_at"], line["sequence_number"]))
         reasons = Counter(reason for line in lines for reason in {each["reason"] for each in line["rejected"]})
         return {
             "records": [self._shown(line) for line in lines[:RECORDS]],

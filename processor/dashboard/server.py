@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import socket
 import threading
@@ -34,6 +35,9 @@ from processor.store.writer import Writer
 PORT = 8787
 START_SECONDS = 30
 LEAST_TOKEN = 16
+
+PORTS = (errno.EADDRINUSE, errno.EACCES)
+"""Where one cannot listen for the port's sake."""
 
 
 def sources(
@@ -73,7 +77,8 @@ def _listen(host: str, port: int, *, exactly: bool) -> socket.socket:
             return socket.create_server((host, number), family=family, backlog=128)
         except OSError as error:
             failure = error
-    raise LocalError(f"the page cannot listen at {host}, port {port}: {failure.strerror}: choose another --port")
+    other = "--host" if failure.errno not in PORTS else "--port"
+    raise LocalError(f"the page cannot listen at {host}, port {port}: {failure.strerror}: choose another {other}")
 
 
 class Dashboard:

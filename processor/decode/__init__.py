@@ -7,31 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from typing import Any
 from zlib import crc32
 
 from processor.decode.advertisement import (
     MANUFACTURER_DATA,
     MAX_LENGTH,
-    NAMES,
     SERVICE_DATA_16,
-    UUIDS_16,
-    UUIDS_128,
     structures,
 )
-from processor.decode.compiler import DIGEST, Whole
+from processor.decode.beside import LOOKS_BORROWED
+from processor.decode.beside import told_by as _told_by
 from processor.decode.formats import (
-    BY_NAME,
-    BY_UUID,
     MANUFACTURERS,
     MODELLED,
+    OBJECTS,
     SERVICES,
+    STARTS,
     WHOLE,
     Decoder,
-    borrowed_ways,
-    inkbird,
+    alone_of,
 )
-from processor.decode.formats.govee import decode_nokia, nokia_ways
+from processor.decode.formats.govee import decode_nokia
+from processor.decode.short import DIGEST, FLAGS, HEAD, Alone, Whole, nothing
 from processor.errors import DecodeError
 from processor.reading import Reading
 from processor.reading import address as canonical
@@ -46,19 +44,25 @@ DECODERS: dict[bytes, Decoder] = {
 """By AD type and company identifier or UUID, as they are advertised."""
 
 _find, _whole, _modelled = DECODERS.get, WHOLE.get, MODELLED.get
-_FLAGS = b"\x02\x01"
-"""How the AD structure of flags starts, which is three bytes and says nothing here: most advertisements' first."""
+_HEAD = slice(FLAGS + 5)
+"""Flags, and an AD structure's length, type, identifier and first byte of payload."""
+_alone: dict[bytes | tuple[str, bytes], Alone] = {}
+"""The shortest ways, by that or the remembered model and that: learned from what was read, not to compile all."""
+_MOST = 4096
+"""So many are kept."""
+_ANY = range(256)  # bytes
+_SECOND = FLAGS + 4
+"""Where the AD structure starts that follows flags and one UUID of 16 bits."""
+_LEAST = _SECOND + 1
+"""Where its type is."""
+_told: dict[bytes | tuple[str, bytes], tuple[Decoder | None, Whole | None]] = {}
+"""The decoder of a known company or None, and the short way of what is its or nobody's manufacturer data, None where it
+is not known either: by the AD structures before and after it, its length and type; or by the model and them."""
 
-_ALONE = 4
+_FIRST = 4
 """An AD structure that starts before here and ends the advertisement has nothing beside it but flags, if that."""
 
-_LOOKS_BORROWED = 1 + inkbird.LENGTH
-"""The length of an AD structure in which an Inkbird's temperature can be any maker's company identifier, at 24.09 °C
-SwitchBot's: there the local name is asked first."""
-_NAME = 0
-_BESIDE = {**dict.fromkeys(NAMES, _NAME), **dict.fromkeys(UUIDS_16, 2), **dict.fromkeys(UUIDS_128, 16)}
-"""What may stand beside manufacturer data and say whose they are: a name, or UUIDs of so many bytes."""
-_NAMED = 1 + _LOOKS_BORROWED + 5
+_NAMED = 1 + LOOKS_BORROWED + 5
 """The length of an advertisement that has an Inkbird's name beside such a structure."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
@@ -99,12 +103,48 @@ def readings(
     rssi: int | None = None,
     model: str | None = None,
 ) -> list[Reading]:
-    """Decode one advertisement on the hot path: as `decode`, with the address in its one spelling."""
+    """Decode one advertisement on the hot path: as `decode`, with the address in its one spelling.
+
+    What is like one before is known by its first bytes, or by what stands beside its payload; the rest is walked.
+    """
+    head = data[_HEAD]
+    shortest = _alone.get(head if model is None else (model, head))
+    if shortest is not None and address is not None:
+        alone = shortest(data, address, at, keys, gateway, rssi)
+        if alone is not None:
+            return alone
+    end = len(data)
+    if end > _LEAST and address is not None:
+        start = FLAGS if data[FLAGS + 1] == MANUFACTURER_DATA else _SECOND
+        after = start + 1 + data[start]
+        beside = data[: start + 2] + data[after:]
+        told = _told.get(beside if model is None else (model, beside))
+        if told is not None and after <= end:
+            decoder, read = told
+            if _find(data[start + 1 : start + 4]) is decoder:
+                if read is None:
+                    return []
+                reading = read(data, start, after, address, at, gateway, rssi)
+                if reading is not None:
+                    return [reading]
+    return _walked(data, address, at, keys, gateway, rssi, model)
+
+
+def _walked(
+    data: bytes,
+    address: str | None,
+    at: int | None,
+    keys: Mapping[str, bytes],
+    gateway: str | None,
+    rssi: int | None,
+    model: str | None,
+) -> list[Reading]:
+    """Decode one advertisement, AD structure by AD structure, and remember the short way of others like it."""
     found: list[Reading] = []
     end = len(data)
     if end > MAX_LENGTH:
         structures(data)  # raises, and says why
-    after = 3 if data[:2] == _FLAGS and end > 2 else 0
+    after = 0
     while after < end:
         # What `structures` does, without its list: most advertisements hold one structure of interest.
         start = after
@@ -117,24 +157,34 @@ def readings(
         ad_type = data[start + 1]
         if ad_type != MANUFACTURER_DATA and ad_type != SERVICE_DATA_16:
             continue
-        read = _whole(data[start : start + 5])
-        if read is None and model is not None and start < _ALONE and after == end:
-            read = _modelled((model, data[start : start + 4]))
-        if read is not None and address is not None and (length != _LOOKS_BORROWED or (end < _NAMED and model is None)):
-            reading = read(data, start, after, address, at, gateway, rssi)
-            if reading is not None:
-                found.append(reading)
-                continue
-        decoder = _find(data[start + 1 : start + 4])
         if length < 3:
             raise DecodeError(
                 "truncated", "no whole company identifier or UUID", where="advertisement", offset=start, payload=data
             )
-        decoded = None
-        if ad_type == MANUFACTURER_DATA and (decoder is None or decoder is decode_nokia or length == _LOOKS_BORROWED):
-            borrower, called, read = _beside(data[:start] + data[after:], model, decoder is not None, length)
-            if read is not None and address is not None:
-                reading = read(data, start, after, address, at, gateway, rssi)
+        decoder = _find(data[start + 1 : start + 4])
+        borrower = decoded = None
+        if decoder is not None and (length != LOOKS_BORROWED or (end < _NAMED and model is None)):
+            way = _whole(data[start : start + 5])
+            if way is None and model is not None and start < _FIRST and after == end:
+                way = _modelled((model, data[start : start + 4]))
+            if way is not None and address is not None:
+                reading = way(data, start, after, address, at, gateway, rssi)
+                if reading is not None:
+                    found.append(reading)
+                    if start == FLAGS and after == end:
+                        _learn(_alone, data[_HEAD], model, alone_of(way, end))
+                    continue
+        borrowed = ad_type == MANUFACTURER_DATA and (decoder is decode_nokia or length == LOOKS_BORROWED)
+        if borrowed or decoder is None:
+            beside = data[:start] + data[after:]
+            borrower, called, way, only = _told_by(beside, model, decoder is not None, length)
+            if ad_type != MANUFACTURER_DATA:
+                borrower = way = None
+            usual = only and end > _LEAST and start == (FLAGS if data[FLAGS + 1] == MANUFACTURER_DATA else _SECOND)
+            if usual and (way is not None or (borrower is None and decoder is None)):
+                _learn(_told, data[: start + 2] + data[after:], model, (decoder, way))
+            if way is not None and address is not None:
+                reading = way(data, start, after, address, at, gateway, rssi)
                 if reading is not None:
                     found.append(reading)
                     continue
@@ -142,7 +192,10 @@ def readings(
                 decoded = borrower(data[start + 2 : after], address, keys, data, called)
         if decoded is None and decoder is not None:
             decoded = decoder(data[start + 4 : after], address, keys, data, model)
+        alone = start == FLAGS and after == end
         if decoded is None:
+            if alone and borrower is None and length >= HEAD and data[start + HEAD] not in STARTS.get(decoder, _ANY):
+                _learn(_alone, data[_HEAD], model, nothing)
             continue
         format_name, values, counter, own, plain = decoded
         payload = data[start + 2 : after]
@@ -154,35 +207,14 @@ def readings(
             )  # fmt: skip
         digest = crc32(payload if plain is None else plain) & DIGEST
         found.append(_new(Reading, (device, at, format_name, values, counter, digest, gateway, rssi)))
+        if alone and decoder in OBJECTS:
+            _learn(_alone, data[_HEAD], model, OBJECTS[decoder]())
     return found
 
 
-@lru_cache(maxsize=4096)
-def _beside(
-    beside: bytes, model: str | None, known: bool, length: int
-) -> tuple[Decoder | None, str | None, Whole | None]:
-    """Return whose manufacturer data may be, whose company identifier is data, their local name and the short way.
-
-    It is told by the local name, or a UUID, among the AD structures that stand `beside`, the same in a sensor's every
-    advertisement. model: the local name heard earlier. known: whether the company is one, which then is Nokia's, or has
-    to ask first. length: the structure's.
-    """
-    borrower = None if model is None else BY_NAME.get(model[:3].encode())
-    name = b""
-    at, last = 0, len(beside) - 2
-    while at < last and beside[at]:
-        next_at = at + 1 + beside[at]
-        size = _BESIDE.get(beside[at + 1])
-        if size == _NAME:
-            name = name or beside[at + 2 : next_at]
-            borrower = BY_NAME.get(name[:3], borrower)
-        elif size is not None:
-            uuid = at + 2
-            while uuid < next_at:
-                borrower = BY_UUID.get(beside[uuid : uuid + size], borrower)
-                uuid += size
-        at = next_at
-    called = str(name, "utf-8", "replace") if name else model
-    if known:
-        return (borrower if length == _LOOKS_BORROWED else None), called, nokia_ways(beside, model).get(length)
-    return borrower, called, borrowed_ways(borrower, called or "").get(length)
+def _learn(ways: dict[Any, Any], start: bytes, model: str | None, way: Any) -> None:
+    """Remember a short way by how the advertisement starts, and the remembered model where there is one."""
+    if way is not None:
+        if len(ways) >= _MOST:
+            ways.clear()
+        ways[start if model is None else (model, start)] = way

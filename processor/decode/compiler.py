@@ -10,29 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
 
-from processor.decode.field import ADDRESSES, NO_ADDRESS, SPLIT, Field, sent, sent_reversed
+from processor.decode.field import ADDRESSES, NO_ADDRESS, SPLIT, Field
 from processor.decode.linear import NUMBERS
 from processor.errors import DecodeError
-from processor.reading import Reading, Value
+from processor.reading import Value
 
 if TYPE_CHECKING:
     from processor.decode.fields import Format
-
-HEAD = 4
-"""The bytes of an AD structure before the payload: length, type, company identifier or UUID."""
-
-BORROWED_HEAD = 2
-"""The same where the payload has taken the place of the company identifier."""
-
-DIGEST = 0xFFFFFF
-"""The bits of a payload's CRC-32 that a reading's digest has."""
-
-Whole = Callable[[bytes, int, int, str, "int | None", "str | None", "int | None"], "Reading | None"]
-"""(advertisement, where the AD structure starts and ends, the sensor's address, the time, the gateway, the RSSI) → the
-Reading; None where the payload says what is not allowed: the decoder of its maker's module knows more. What it raises,
-that decoder would."""
 
 
 class Decoded(NamedTuple):
@@ -50,6 +35,10 @@ class Decoded(NamedTuple):
     plain: bytes | None = None
 
 
+Addition = Callable[[bytes, int, dict[str, Value]], None]
+"""(payload, where a piece starts, values found before) → nothing: the piece's values are added to them."""
+
+
 class Compiler:
     """Writes a decoder's source: one unpack, then one dict literal where nothing is missing, which is nearly always."""
 
@@ -58,9 +47,8 @@ class Compiler:
         self.format = format
         self.fields = tuple(field for field in format.fields if own_address or field.type not in ADDRESSES)
         self.names: dict[str, Any] = {
-            "DecodeError": DecodeError, "Decoded": Decoded, "Reading": Reading, "crc32": crc32,
+            "DecodeError": DecodeError, "Decoded": Decoded, "check": format.check,
             "new": tuple.__new__,  # a NamedTuple's own constructor costs three times as much
-            "check": format.check, "sent": sent, "sent_reversed": sent_reversed,
         }  # fmt: skip
         self.codes: list[str] = []
         self.targets: list[str] = []
@@ -86,21 +74,6 @@ class Compiler:
         )
         return function
 
-    def whole(self, head: int) -> Whole:
-        """Return the short way for a payload, `head` bytes into its AD structure, whose length and first byte fit."""
-        fmt, payload = self.format, f"start + {head}"
-        function: Whole = self._run(
-            "def decode(data, start, after, device, at, gateway, rssi):",
-            *(f" if {condition}: return None" for condition in self._unlike(head)),
-            *([f" check(data, {payload})"] if fmt.check else []),
-            f" {', '.join(self.targets)}, = unpack(data, {payload})",
-            *(f" if {condition}: return None" for condition in self._strange()),
-            *self._value_lines("return None"),
-            f' return new(Reading, (device, at, "{fmt.name}", values, {self._counter()},'
-            f" {self._digest(payload)} & {DIGEST}, gateway, rssi))",
-        )
-        return function
-
     def piece(self) -> Callable[[bytes, int], dict[str, Value]]:
         """Return the reader of a piece of a payload."""
         function: Callable[[bytes, int], dict[str, Value]] = self._run(
@@ -108,6 +81,20 @@ class Compiler:
             f" {', '.join(self.targets)}, = unpack(data, at)",
             *self._value_lines(),
             " return values",
+        )
+        return function
+
+    def addition(self, numbered: Callable[..., str]) -> Addition:
+        """Return the reader of a piece that adds its values to others; `numbered` names what comes again."""
+        self.names["numbered"] = numbered
+        lines = []
+        for i in self._measured:
+            name, guard = self.fields[i].name, f"if {self._present(i)}: " if self._may_miss(i) else ""
+            lines.append(
+                f' {guard}found["{name}" if "{name}" not in found else numbered("{name}", found)] = {self._value(i)}'
+            )
+        function: Addition = self._run(
+            "def decode(data, at, found):", f" {', '.join(self.targets)}, = unpack(data, at)", *self._prepared(), *lines
         )
         return function
 
@@ -126,32 +113,6 @@ class Compiler:
         if at > self.at:
             self.codes.append(f"{at - self.at}x")
             self.at = at
-
-    def _unlike(self, head: int) -> list[str]:
-        """Return the conditions under which the payload does not start as the format's does."""
-        fmt = self.format
-        first = 1 if head == HEAD else 0  # the first byte was looked up, unless it has a company identifier's place
-        at, magic = f"start + {head + first}", fmt.magic[first:]
-        if not fmt.mask:
-            return [f"data[{at} : start + {head + len(fmt.magic)}] != {magic!r}"] if magic else []
-        return [
-            f"data[{at} + {n}] & {mask} != {byte & mask}"
-            for n, (byte, mask) in enumerate(zip(magic, fmt.mask[first:], strict=True))
-        ]
-
-    def _strange(self) -> list[str]:
-        """Return the condition under which the payload's own address is not the sender's, which it has to be."""
-        if not self.format.sender:
-            return []
-        field = next(field for field in self.fields if field.type in ADDRESSES)
-        return [f"w{field.at} != {'sent' if field.type == 'mac' else 'sent_reversed'}(device)"]
-
-    def _digest(self, payload: str) -> str:
-        """Return the source of the CRC of what identifies the measurement: the payload, without what passes."""
-        begin, end = self.format.passes
-        if begin == end:
-            return "crc32(data[start + 2 : after])"
-        return f"crc32(data[{payload} + {end} : after], crc32(data[{payload} : {payload} + {begin}]))"
 
     def _load(self) -> None:
         """Name a variable for each stored piece, and say how each field's raw value comes from it."""
@@ -174,26 +135,24 @@ class Compiler:
             self.codes.append(f"{high}H" if big else f"H{high}")
             self.targets += [f"h{at}", f"l{at}"] if big else [f"l{at}", f"h{at}"]
             self.prepare.append(f"w{at} = h{at} << 16 | l{at}")
+        elif field.type in SPLIT:
+            self.codes.append("BB")
+            self.targets += [f"h{at}", f"l{at}"]
         else:
-            self.codes.append("H" if field.type in SPLIT else NUMBERS.get(field.type, f"{field.width}s"))
+            self.codes.append(NUMBERS.get(field.type, f"{field.width}s"))
             self.targets.append(f"w{at}")
 
     def _prepare_raw(self, index: int, field: Field) -> None:
         raw = f"w{field.at}"
+        if _flag(field):
+            return
+        high, low = f"h{field.at}", f"l{field.at}"
         if field.type == "sign.int.cents":
-            self.refuse.append((
-                f"{raw} & 255 > 99",
-                f'DecodeError("range", f"{field.name} has {{{raw} & 255}} hundredths",'
-                f' where="{self.format.name}", offset={field.at + 1}, payload=data)',
-            ))  # fmt: skip
-            self.prepare.append(f"{raw} = (({raw} >> 8 & 127) * 100 + ({raw} & 255)) * (-1 if {raw} & 32768 else 1)")
+            self._refuse(field, f"{low} > 99", low, "hundredths", field.at + 1)
+            self.prepare += [f"{raw} = ({high} & 127) * 100 + {low}", f"if {high} & 128: {raw} = -{raw}"]
         elif field.type == "tenths.sign.int":
-            self.refuse.append((
-                f"{raw} >> 8 & 15 > 9",
-                f'DecodeError("range", f"{field.name} has {{{raw} >> 8 & 15}} tenths",'
-                f' where="{self.format.name}", offset={field.at}, payload=data)',
-            ))  # fmt: skip
-            self.prepare.append(f"{raw} = (({raw} & 127) * 10 + ({raw} >> 8 & 15)) * (1 if {raw} & 128 else -1)")
+            self._refuse(field, f"{high} & 15 > 9", f"{high} & 15", "tenths", field.at)
+            self.prepare += [f"{raw} = ({low} & 127) * 10 + ({high} & 15)", f"if not {low} & 128: {raw} = -{raw}"]
         if field.bits is not None:
             shift, width = field.bits
             raw = f"({raw} >> {shift} & {(1 << width) - 1})" if shift else f"({raw} & {(1 << width) - 1})"
@@ -202,6 +161,13 @@ class Compiler:
             raw = f"({raw} << 1 | w{byte} >> {bit} & 1)"
         if raw != f"w{field.at}":
             self.prepare.append(f"r{index} = {raw}")
+
+    def _refuse(self, field: Field, condition: str, number: str, what: str, at: int) -> None:
+        self.refuse.append((
+            condition,
+            f'DecodeError("range", f"{field.name} has {{{number}}} {what}", where="{self.format.name}", offset={at},'
+            " payload=data)",
+        ))  # fmt: skip
 
     def _raw(self, index: int) -> str:
         field = self.fields[index]
@@ -212,6 +178,9 @@ class Compiler:
     def _value(self, index: int) -> str:
         field = self.fields[index]
         if field.lookup is not None:
+            bits = _flag(field)
+            if bits:
+                return f"w{field.at} & {bits} != 0"
             self.names[f"lookup{index}"] = field.lookup
             return f"lookup{index}[{self._raw(index)}]"
         if field.type in ("bytes", "rest"):
@@ -224,13 +193,17 @@ class Compiler:
         """The places of the fields that are values."""
         return [index for index, field in enumerate(self.fields) if field.type not in ADDRESSES]
 
+    def _prepared(self, otherwise: str = "") -> list[str]:
+        """Return the source that does what the values' own takes."""
+        refused = [f" if {condition}: {otherwise or f'raise {error}'}" for condition, error in self.refuse]
+        return refused + [f" {line}" for line in self.prepare]
+
     def _value_lines(self, otherwise: str = "") -> list[str]:
         """Return the source that gives `values`, and does `otherwise`, where that is not to raise, for what is none."""
         fields = self.fields
         literal = ", ".join(f'"{fields[i].name}": {self._value(i)}' for i in self._measured)
-        present = " and ".join(self._present(i) for i in self._measured if self._may_miss(i))
-        lines = [f" if {condition}: {otherwise or f'raise {error}'}" for condition, error in self.refuse]
-        lines += [f" {line}" for line in self.prepare]
+        present = " and ".join(dict.fromkeys(self._present(i) for i in self._measured if self._may_miss(i)))
+        lines = self._prepared(otherwise)
         for i in self._measured:
             if fields[i].name == self.format.essential:
                 nothing = f'return new(Decoded, ("{self.format.name}", {{}}, None, {self._own()}, None))'
@@ -275,7 +248,7 @@ class Compiler:
             found.append(f"{self._raw(index)} {'!=' if field.invalid_from is None else '<'} {field.sentinel}")
         if field.name in self.format.unmeasured:
             some = [
-                f"{self._raw(i)} != {each.blank}"
+                f"{self._raw(i)} != {each.blank}" if each.blank else self._raw(i)
                 for i, each in enumerate(self.fields)
                 if each.name in self.format.unmeasured
             ]
@@ -283,16 +256,12 @@ class Compiler:
         return " and ".join(found)
 
 
-def whole_of(name: str, say: Callable[[bytes, int], dict[str, Value] | None], head: int) -> Whole:
-    """Return the short way of a format read by hand: `say` takes where its payload starts, None is for its decoder."""
-    crc, new = crc32, tuple.__new__
-
-    def decode(
-        data: bytes, start: int, after: int, device: str, at: int | None, gateway: str | None, rssi: int | None
-    ) -> Reading | None:
-        values = say(data, start + head)
-        if values is None:
-            return None
-        return new(Reading, (device, at, name, values, None, crc(data[start + 2 : after]) & DIGEST, gateway, rssi))
-
-    return decode
+def _flag(field: Field) -> int:
+    """Return the bits of its byte of which a field says no more than whether one is set; 0 where it says more."""
+    if field.type != "u8" or field.low_bit is not None or field.lookup is None or field.lookup[0] is not False:
+        return 0
+    shift, width = field.bits or (0, 8)
+    for bits in ((1 << width) - 1, 1 << width - 1):  # any, or the highest
+        if all(value is (raw & bits != 0) for raw, value in enumerate(field.lookup)):
+            return bits << shift
+    return 0

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from processor.decode.compiler import HEAD, Whole, whole_of
 from processor.decode.fields import Decoded
+from processor.decode.short import HEAD, Alone, Say, Whole, alone_of, whole_of
 from processor.reading import Value
 
 
@@ -34,7 +34,7 @@ class Custom:
     encrypted: bool = False
     length: int = 0
     magic: bytes = b""
-    say: Callable[[bytes, int], dict[str, Value] | None] | None = None
+    say: Say | None = None
 
     fields: ClassVar[tuple[()]] = ()
     """No rows."""
@@ -44,6 +44,12 @@ class Custom:
         if self.say is None:
             raise ValueError(f"{self.name} has no short way")
         return whole_of(self.name, self.say, head)
+
+    def compile_alone(self, size: int) -> Alone:
+        """Return the short way from an advertisement of nothing else, as `Format.compile_alone` does."""
+        if self.say is None:
+            raise ValueError(f"{self.name} has no short way")
+        return alone_of(self.name, self.say, size)
 
     @property
     def starts(self) -> list[bytes]:

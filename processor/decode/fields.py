@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from processor.decode.compiler import HEAD, Compiler, Decoded, Whole
+from processor.decode.compiler import Addition, Compiler, Decoded
 from processor.decode.field import ADDRESSES, HEX, NO_ADDRESS, Codec, Field, FieldType
+from processor.decode.short import HEAD, Alone, Shortener, Whole
 from processor.reading import Value
 
 __all__ = ["HEX", "Codec", "Decoded", "Field", "FieldType", "Format"]
@@ -83,11 +84,22 @@ class Format:
 
         head: the bytes of the AD structure before the payload.
         """
-        return Compiler(self, own_address=self.sender).whole(head)
+        return Shortener(self).whole(head)
+
+    def compile_alone(self, size: int) -> Alone:
+        """Return the short way from an advertisement of flags and one AD structure, `size` bytes, as `Alone` says."""
+        return Shortener(self).alone(size)
 
     def compile_piece(self) -> Callable[[bytes, int], dict[str, Value]]:
         """Return the reader of a piece of a payload, which lies whole in it: (payload, where it starts) → values."""
         return Compiler(self).piece()
+
+    def compile_addition(self, numbered: Callable[[str, Mapping[str, Value]], str]) -> Addition:
+        """Return the same, but (payload, where it starts, values found before), to which it adds its own.
+
+        numbered: (quantity, values found before) → its name where they have one of its name.
+        """
+        return Compiler(self).addition(numbered)
 
     def encode(self, values: Mapping[str, Value], *, address: str | None = None) -> bytes:
         """Return the payload that says `values`; what is missing is encoded as not available, else as zero.

@@ -6,8 +6,9 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, cast
 
+from processor.decode.field import Field, FieldType
 from processor.decode.linear import NUMBERS, Linear
 from processor.reading import Value
 
@@ -41,6 +42,12 @@ class Object:
     def resolution(self) -> str | None:
         """The step between two values, as decimal text; None for what is no number."""
         return self.scale if self.type in NUMBERS else None
+
+    def field(self, at: int) -> Field:
+        """Return the field that reads its value, a number's or a flag's, from a place on."""
+        if self.type == "flag":
+            return Field(self.name, at=at, type="u8", lookup=(False, *[True] * 255))
+        return Field(self.name, at=at, type=cast(FieldType, self.type), scale=self.scale)
 
     def event(self, code: int) -> str | None:
         """Return an event's name: its code in hexadecimal where the table has none, None where nothing happened."""

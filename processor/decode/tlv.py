@@ -9,7 +9,7 @@ among a few byte strings, each with what it means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -65,6 +65,19 @@ class Tlv:
             return self._table.compile_piece()
         choices, length = self.choices, self.length
         return lambda data, at: dict(choices.get(data[at : at + length], _NOTHING))
+
+    @cached_property
+    def add_at(self) -> Callable[[bytes, int, dict[str, Value]], None]:
+        """The same, but its values go to those that were found before, numbered where they come again."""
+        if self.fields:
+            return self._table.compile_addition(numbered)
+        read_at = self.read_at
+
+        def add(data: bytes, at: int, found: dict[str, Value]) -> None:
+            for name, value in read_at(data, at).items():
+                found[numbered(name, found)] = value
+
+        return add
 
     def read(self, data: bytes) -> dict[str, Value]:
         """Return what its bytes say, which are of its length."""
@@ -126,26 +139,49 @@ class TlvFormat:
             rows = by_product.get(product, general)
             last = len(data) - head
             while at <= last:
-                length = data[at + head - 1]
-                if at + length > last:
+                start = at + head
+                after = start + data[start - 1]
+                if after > last + head:
                     raise DecodeError(
-                        "truncated", f"an object of {head + length} bytes, but {len(data) - at} are left",
+                        "truncated", f"an object of {after - at} bytes, but {len(data) - at} are left",
                         where=where, offset=at, payload=data,
                     )  # fmt: skip
-                each = rows.get(data[at : at + head])
+                each = rows.get(data[at:start])
                 if each is not None:
-                    values = each.read_at(data, at + head)
-                    if not found:
-                        found = values
+                    if found:
+                        each.add_at(data, start, found)
                     else:
-                        both = found | values
-                        if len(both) < len(found) + len(values):
-                            both = _added(found, values)
-                        found = both
-                at += head + length
+                        found = each.read_at(data, start)
+                at = after
             return found
 
         return read
+
+    def table_of(self, payload: bytes, at: int, product: int, passing: range, *before: Field) -> Format | None:
+        """Return the fixed layout of payloads that are as long as this one and have the same row of objects.
+
+        at: where the first one is. passing: the bytes before it that may differ; `before`: what they say, after all
+        else. None where an object is a choice, or a quantity comes twice: only reading it tells how that is called.
+        """
+        general, by_product = self._tables()
+        rows, fields = by_product.get(product, general), []
+        mask = bytearray(0 if place in passing else 0xFF for place in range(at)).ljust(len(payload), b"\0")
+        while at + self.id_size < len(payload):
+            start = at + self.id_size + 1
+            mask[at:start] = bytes([0xFF]) * (start - at)
+            each = rows.get(payload[at:start])
+            if each is not None:
+                if each.choices or any(field.low_bit is not None for field in each.fields):
+                    return None
+                fields += [replace(field, at=start + field.at) for field in each.fields]
+            at = start + payload[start - 1]
+        fields += before
+        if len({field.name for field in fields}) < len(fields) or not fields:
+            return None
+        return Format(
+            name=self.name, source=self.source, endian="little", length=len(payload), magic=payload, mask=bytes(mask),
+            fields=tuple(fields), counter=self.counter,
+        )  # fmt: skip
 
     def _tables(self) -> tuple[dict[bytes, Tlv], dict[int, dict[bytes, Tlv]]]:
         """Return the objects by how they start, those of any product and those of some, who share what is the same."""
@@ -200,12 +236,10 @@ class TlvFormat:
         ]
 
 
-def _added(found: dict[str, Value], values: Values) -> dict[str, Value]:
-    """Return an object's values beside those of the objects before it, numbered where they come again."""
-    for name, value in values.items():
-        unused, number = name, 1
-        while unused in found:
-            number += 1
-            unused = f"{name}_{number}"
-        found[unused] = value
-    return found
+def numbered(name: str, found: Values) -> str:
+    """Return a quantity's name beside those that were found: `<name>_2`, and so on, where it comes again."""
+    unused, number = name, 1
+    while unused in found:
+        number += 1
+        unused = f"{name}_{number}"
+    return unused

@@ -80,6 +80,8 @@ class Function:
         self._changed = threading.Condition()
         self._environments: list[Environment] = []
         self._idle: list[Environment] = []
+        self._at_work: dict[str, Environment] = {}
+        self._outdated: set[Environment] = set()
         self._taken = 0
         self._closed = False
 
@@ -100,6 +102,18 @@ class Function:
         with self._changed:
             return [environment.pid for environment in self._environments if environment not in self._idle]
 
+    @property
+    def at_work(self) -> dict[str, int]:
+        """The process ids of the workers that have an invocation under way, by its request id."""
+        with self._changed:
+            return {request_id: environment.pid for request_id, environment in self._at_work.items()}
+
+    @property
+    def idle_pids(self) -> list[int]:
+        """The process ids of the workers that live and wait for an invocation."""
+        with self._changed:
+            return [environment.pid for environment in self._idle if environment.usable]
+
     def invoke(self, event: bytes | Mapping[str, Any]) -> Any:
         """Invoke the function and give its decoded response; from any thread, waiting while all workers are busy.
 
@@ -109,11 +123,24 @@ class Function:
         body = event if isinstance(event, bytes) else orjson.dumps(event)
         request_id = str(uuid.uuid4())
         environment = self._prepared(request_id)
+        with self._changed:
+            self._at_work[request_id] = environment
         try:
             answer = environment.invoke(request_id, body, self.config.timeout_s, self.arn)
         finally:
+            with self._changed:
+                del self._at_work[request_id]
             self._give_back(environment)
         return json.loads(answer.body) if answer.content_type == "application/json" else answer.body
+
+    def deploy(self, directory: Path) -> None:
+        """Run what is in that folder from now on: idle workers end, and those at work when they are done with it."""
+        with self._changed:
+            self.config = replace(self.config, directory=directory)
+            idle, self._idle = self._idle, []
+            self._outdated = set(self._environments) - set(idle)
+        for environment in idle:
+            self._discard(environment)
 
     def kill(self, pid: int | None = None) -> list[int]:
         """SIGKILL one worker, or all of them; give the process ids, once they are gone.
@@ -169,10 +196,9 @@ class Function:
             if self._idle:
                 return self._idle.pop(), False
             self.cold_starts += 1
+            config = self.config
         try:
-            environment = Environment(
-                self.config, variables=worker_variables(self.config), sink=self._deliver, plain=self.plain
-            )
+            environment = Environment(config, variables=worker_variables(config), sink=self._deliver, plain=self.plain)
         except BaseException:
             with self._changed:
                 self._taken -= 1
@@ -180,13 +206,13 @@ class Function:
             raise
         with self._changed:
             self._environments.append(environment)
-            closed = self._closed
-        if closed:  # while it was started, unseen by `close`
+            stale = self._closed or self.config is not config
+        if stale:  # while it was started: unseen by `close`, or by who deploys another configuration
             environment.kill()
         return environment, True
 
     def _give_back(self, environment: Environment) -> None:
-        usable = environment.usable
+        usable = environment.usable and environment not in self._outdated
         try:
             if not usable:
                 self._discard(environment)

@@ -1,9 +1,9 @@
 """DynamoDB tables in memory, behind the store's client interface: for runs under a virtual clock, and for tests.
 
 They know the operations, expressions and rules that this package leans on, and refuse whatever else they are asked:
-SET of values and of `if_not_exists`, conditions of `=`, `<=` and `attribute_not_exists` joined by OR, queries by
-device and range, parallel scans, the limits of an item and of an expression. Pages are small, so that every reader has
-to follow them.
+SET of values and of `if_not_exists`; conditions of `=`, `<=`, `attribute_not_exists`, AND and OR; queries by device and
+range; parallel scans; the limits of an item and of an expression. Pages are small, so that every reader has to follow
+them.
 """
 
 from __future__ import annotations
@@ -133,19 +133,21 @@ class MemoryDynamoDB:
         expression = body.get("ConditionExpression")
         if expression is None:
             return True
-        if _CONDITION.sub("", expression).replace("OR", "").strip():
+        if _CONDITION.sub("", expression).replace("OR", "").replace("AND", "").strip():
             raise InvalidWrite("ValidationException", f"not understood here: {expression}")
         names, values = body["ExpressionAttributeNames"], body.get("ExpressionAttributeValues", {})
-        for absent, name, operator, value in _CONDITION.findall(expression):
+
+        def true(absent: str, name: str, operator: str, value: str) -> bool:
             there = item.get(names[absent or name])
-            if absent:
-                if there is None:
-                    return True
-            elif there is not None:
-                one, other = Decimal(there["N"]), Decimal(values[value]["N"])
-                if one == other or (operator == "<=" and one < other):
-                    return True
-        return False
+            if absent or there is None:
+                return bool(absent) and there is None
+            wanted = values[value]
+            if "N" not in there or "N" not in wanted:  # what is of another type is neither equal nor less
+                return bool(there == wanted)
+            one, other = Decimal(there["N"]), Decimal(wanted["N"])
+            return one == other or (operator == "<=" and one < other)
+
+        return any(all(true(*each) for each in _CONDITION.findall(part)) for part in expression.split(" OR "))
 
     def _delete_item(self, body: Mapping[str, Any]) -> dict[str, Any]:
         noun, table = self._table(body["TableName"])

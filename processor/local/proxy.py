@@ -159,6 +159,8 @@ class Proxy:
         head, _, body = request.partition(b"\r\n\r\n")
 
         def forward() -> bytes:
+            if self._closed.is_set():
+                raise OSError("the proxy was closed before the request was sent on")
             server.sendall(request)
             return _message(server)
 

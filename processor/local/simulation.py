@@ -33,7 +33,6 @@ from processor.settings import Settings
 from processor.store.reader import Reader
 from processor.store.registry import Registry
 from processor.store.rollups import Rollup, Rollups, ranges_of, rollup_of
-from processor.store.states import States
 from processor.store.tables import slot
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
@@ -207,11 +206,7 @@ class Simulation:
         return Ingest(writer, self.quarantine, _quiet("ingest"), self.rules).handle
 
     def _aggregator(self) -> Callable[[Mapping[str, Any], Any], Any]:
-        states = States(self.dynamodb, self.settings.devices_table)
-        retention = self.settings.retention_days * 86_400
-        return Aggregator(
-            self.reader, self.rollups, states, _quiet("rollup"), _Inline(), retention=retention, clock=self.clock
-        ).handle
+        return Aggregator.of(self.settings, self.dynamodb, _quiet("rollup"), _Inline(), clock=self.clock).handle
 
     def _function(self, handle: Callable[[Mapping[str, Any], Any], Any]) -> Callable[[bytes], Any]:
         context = SimpleNamespace(

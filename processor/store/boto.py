@@ -13,7 +13,7 @@ from typing import Any
 from processor.errors import InvalidWrite, StoreError
 from processor.store.credentials import Credentials
 from processor.store.endpoint import Endpoint
-from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, failure
+from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, failure, name_tables
 from processor.store.retries import Retries
 
 
@@ -65,7 +65,11 @@ class Boto:
     def call(self, operation: str, body: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
         """Send one request; see `Client.call`."""
         arguments = _binary(body, b64decode)
-        return self._retries.run(lambda: self._attempt(operation, arguments), deadline)
+        try:
+            return self._retries.run(lambda: self._attempt(operation, arguments), deadline)
+        except StoreError as error:
+            name_tables(error, body)
+            raise
 
     def close(self) -> None:
         """Close the connections."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from processor.store.rollups import RANGE_SECONDS, Rollup, rollup_of, window
 from processor.store.states import State, join
 from processor.store.tables import SLOT_MS, Slot
 
+UNREADABLE = "unreadable"
+
 KINDS = {
     "missing": "there are readings, and no roll-up",
     "stale": "it counts fewer readings than are stored",
     "different": "it counts as many readings as are stored, and says something else of them",
     "foreign": "it counts readings that are not there, too young to have expired: somebody deleted them, or it",
+    UNREADABLE: "somebody wrote it by hand, and it is none; where no readings are left to write it from, delete it",
     "no state": "the device has readings, and no state",
     "state behind": "the device's state does not know all of its readings",
 }
@@ -64,15 +67,21 @@ def kind_of(stored: Rollup | None, right: Rollup | None, worn: bool) -> str | No
 
 
 def differences(
-    device: str, stored: Mapping[int, Rollup], slots: list[Slot], span: tuple[int, int], horizon: int
+    device: str,
+    stored: Mapping[int, Rollup],
+    slots: list[Slot],
+    span: tuple[int, int],
+    horizon: int,
+    unreadable: Collection[int] = (),
 ) -> Iterator[Difference]:
     """Yield where a device's roll-ups (by start) differ from what its slots, in order, come to; EXPIRED ones too.
 
     span: the ranges that start in it are compared (epoch seconds, the end not included); the slots go SKEW_MS beyond
-    it. horizon: readings of before may have expired (ms since 1970).
+    it. horizon: readings of before may have expired (ms since 1970). unreadable: the starts of roll-ups that are none.
     """
     starts = [slot.start for slot in slots]
-    touched = {slot.start // RANGE_SECONDS * RANGE_SECONDS for slot in slots if slot.cells} | stored.keys()
+    touched = {slot.start // RANGE_SECONDS * RANGE_SECONDS for slot in slots if slot.cells}
+    touched |= stored.keys() | {*unreadable}
     for start in sorted(touched):
         if not span[0] <= start < span[1]:
             continue
@@ -81,7 +90,7 @@ def differences(
         there, right = stored.get(start), rollup_of(device, start, near)
         if there is not None and right is None:
             right = Rollup(device, start, 0, 0, {})  # as the roll-up function leaves a range that lost its readings
-        kind = kind_of(there, right, begin - SLOT_MS < horizon)
+        kind = UNREADABLE if start in unreadable else kind_of(there, right, begin - SLOT_MS < horizon)
         if kind is not None:
             newest = max((reading.at or 0 for slot in near for reading in slot.cells.values()), default=0)
             yield Difference(device, start, kind, there, right, newest)

@@ -5,6 +5,9 @@ Source: "Error handling with DynamoDB", Amazon DynamoDB Developer Guide, and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from processor.errors import InvalidWrite, StoreError, TransientError
 
 CONNECTION = "ConnectionError"
@@ -47,12 +50,14 @@ DENIED = frozenset({
     "OptInRequired", "UnrecognizedClientException", "UnauthorizedException",
 })  # fmt: skip
 
-NOT_READY = frozenset({"ResourceInUseException", "ResourceNotFoundException", "TableNotFoundException"})
+MISSING = frozenset({"ResourceNotFoundException", "TableNotFoundException"})
+
+NOT_READY = MISSING | {"ResourceInUseException"}
 
 TRANSIENT = THROTTLING | BUSY | EXPIRED | SKEWED | DENIED | NOT_READY
 
 _HINTS = (
-    (frozenset({"ResourceNotFoundException", "TableNotFoundException"}), "create the table, or check name and region"),
+    (MISSING, "create the table, or check name and region"),
     (frozenset({"AccessDenied", "AccessDeniedException"}), "let the role do this, on this table and with its KMS key"),
     (EXPIRED, "renew the credentials"),
     (SKEWED, "check the secret key and this machine's clock"),
@@ -74,6 +79,13 @@ def failure(code: str, message: str, *, operation: str, host: str, status: int =
         kind = TransientError
     hint = next((f"; {hint}" for codes, hint in _HINTS if code in codes), "")
     return kind(code or "UnknownError", f"{operation} at {host}: {message}{hint}", status=status)
+
+
+def name_tables(error: StoreError, body: Mapping[str, Any]) -> None:
+    """Have an error that says a table is missing say which: DynamoDB does not."""
+    if error.code in MISSING:
+        names = ", ".join(body.get("RequestItems", ())) or body.get("TableName")
+        error.args = (f"{error}: {names}",)
 
 
 def retryable(error: StoreError) -> bool:

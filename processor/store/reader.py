@@ -1,4 +1,4 @@
-"""Readings read back: one device between two times, the latest, many devices in parallel, the whole table.
+"""Readings read back: one device between two times, the latest, the whole table.
 
 Gateways' clocks differ, so copies of one reading can stand in two slots: the reader looks `skew` back and ahead and
 counts one identity (counter and digest) once; readings without a counter count once within the resolution.
@@ -18,7 +18,20 @@ from typing import Any, NamedTuple
 from processor.decode.formats import BETTER, SUPERSEDED, sample_of
 from processor.reading import Reading
 from processor.store.extent import extent
-from processor.store.tables import RESOLUTION_MS, SKEW_MS, SLOT_MS, AttributeValue, Slot, slot, slot_of
+from processor.store.items import pages
+from processor.store.tables import (
+    RESOLUTION_MS,
+    SKEW_MS,
+    SLOT_MS,
+    SLOT_SECONDS,
+    AttributeValue,
+    Slot,
+    expires_of,
+    slot,
+    slot_of,
+    start_of,
+)
+from processor.store.unreadable import Note, passed_over
 from processor.store.wire import Client
 
 
@@ -32,15 +45,25 @@ class Seen(NamedTuple):
 
 
 class Reader:
-    """Reads the table `readings` through one client. Items past their expiry are left out: DynamoDB deletes late."""
+    """Reads the table `readings` through one client. Items past their expiry are left out: DynamoDB deletes late.
+
+    note: is told of what cannot be read, and is left out, too.
+    """
 
     def __init__(
-        self, client: Client, table: str, *, threads: int = 16, clock: Callable[[], float] = time.time
+        self,
+        client: Client,
+        table: str,
+        *,
+        threads: int = 16,
+        clock: Callable[[], float] = time.time,
+        note: Note = passed_over,
     ) -> None:
         self._client = client
         self._table = table
         self._threads = threads
         self._clock = clock
+        self._note = note
 
     def readings(self, device: str, start: int, end: int) -> list[Reading]:
         """Return a device's readings measured in [start, end) (ms since 1970), in order, every copy counted once.
@@ -67,19 +90,15 @@ class Reader:
                 enough = 2 * cells  # looked at again only when there is twice as much
         return list(once(_readings(slots)))[-count:]
 
-    def many(self, devices: Iterable[str], start: int, end: int) -> Iterator[tuple[str, list[Reading]]]:
-        """Yield (device, readings) as `readings` gives them, devices in order, read in parallel."""
-        devices = list(devices)
-        with ThreadPoolExecutor(self._threads) as pool:
-            yield from zip(devices, pool.map(lambda device: self.readings(device, start, end), devices), strict=True)
-
     def slots(self, device: str, start: int, end: int) -> Iterator[Slot]:
         """Yield the device's slots that touch [start, end) (ms since 1970), in order."""
         return self._slots(device, slot_of(start), slot_of(end - 1))
 
-    def stored(self, device: str, start: int, end: int, *, deadline: float | None = None) -> Iterator[Slot]:
+    def stored(
+        self, device: str, start: int, end: int, *, deadline: float | None = None, note: Note | None = None
+    ) -> Iterator[Slot]:
         """Yield the same slots as they are at this moment, those past their expiry too, until DynamoDB deletes them."""
-        return self._slots(device, slot_of(start), slot_of(end - 1), exact=True, deadline=deadline)
+        return self._slots(device, slot_of(start), slot_of(end - 1), exact=True, deadline=deadline, note=note)
 
     def extent(self, device: str, start: int, end: int) -> tuple[int, int] | None:
         """Return the starts (epoch seconds) of the device's first and last slot in [start, end) (ms since 1970).
@@ -92,7 +111,9 @@ class Reader:
         """Return every device of the table, by address. It reads the whole table's keys, in parallel."""
         found: dict[str, Seen] = {}
         for item in self.scan(keys_only=True):
-            device, start = item["device"]["S"], int(item["slot"]["N"])
+            device, start = item["device"]["S"], start_of(item, "readings", "slot", SLOT_SECONDS, self._note)
+            if start is None:
+                continue
             seen = found.get(device, Seen(device, start, start, 0))
             found[device] = Seen(device, min(seen.first, start), max(seen.last, start), seen.slots + 1)
         return [found[device] for device in sorted(found)]
@@ -143,6 +164,7 @@ class Reader:
         forward: bool = True,
         exact: bool = False,
         deadline: float | None = None,
+        note: Note | None = None,
     ) -> Iterator[Slot]:
         body: dict[str, Any] = {
             "TableName": self._table,
@@ -160,19 +182,15 @@ class Reader:
         if exact:
             body["ConsistentRead"] = True
         pages = self._pages("Query", body, expired=exact, deadline=deadline)
-        return (slot(item) for page in pages for item in page)
+        return (slot(item, note or self._note) for page in pages for item in page)
 
     def _pages(
         self, operation: str, body: dict[str, Any], *, expired: bool = False, deadline: float | None = None
     ) -> Iterator[list[dict[str, AttributeValue]]]:
         """Yield the pages of a Query or Scan; `expired`: with the items past their expiry."""
         now = 0 if expired else self._clock()
-        while True:
-            page = self._client.call(operation, body, deadline=deadline)
-            yield [item for item in page["Items"] if "expires" not in item or int(item["expires"]["N"]) > now]
-            if "LastEvaluatedKey" not in page:
-                return
-            body = body | {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        for items in pages(self._client, operation, body, deadline=deadline):
+            yield [item for item in items if (until := expires_of(item)) is None or until > now]
 
 
 def _offer(pages: Queue[Any], page: Any, left: threading.Event) -> None:

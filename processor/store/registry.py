@@ -13,15 +13,16 @@ A device is registered when it has anything but `heard`.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from processor.errors import StoreError
 from processor.reading import Reading, Value
-from processor.store.items import get_items
+from processor.store.items import get_items, pages
 from processor.store.tables import AttributeValue
+from processor.store.unreadable import Unreadable
 from processor.store.wire import Client
 
 
@@ -41,7 +42,10 @@ class Calibration(NamedTuple):
 
 @dataclass(frozen=True)
 class Device:
-    """One entry of the registry. `key` is the encrypted bindkey; it and `secret` are never shown."""
+    """One entry of the registry. `key` is the encrypted bindkey; it and `secret` are never shown.
+
+    unreadable: what of the entry somebody wrote by hand, and wrong; it counts as not said.
+    """
 
     address: str
     name: str | None = None
@@ -51,11 +55,13 @@ class Device:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     key: bytes | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
+    unreadable: tuple[Unreadable, ...] = field(default=(), repr=False)
 
     @property
     def registered(self) -> bool:
         """Tell whether somebody registered the device."""
-        return bool(self.name or self.site or self.model or self.calibration or self.key or self.secret)
+        said = (self.name, self.site, self.model, self.calibration, self.key, self.secret, self.unreadable)
+        return any(said)
 
     def calibrated(self, reading: Reading) -> Reading:
         """Return a reading with the device's corrections applied."""
@@ -88,13 +94,8 @@ class Registry:
 
     def all(self) -> Iterator[Device]:
         """Yield every device, in no order."""
-        body: dict[str, Any] = {"TableName": self._table}
-        while True:
-            page = self._client.call("Scan", body)
-            yield from map(device_of, page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        for items in pages(self._client, "Scan", {"TableName": self._table}):
+            yield from map(device_of, items)
 
     def put(self, device: Device) -> None:
         """Set what `device` says; what it leaves out stays as it is in the table."""
@@ -130,14 +131,35 @@ def _calibration(calibration: Calibration) -> AttributeValue:
 
 def device_of(item: Mapping[str, AttributeValue]) -> Device:
     """Return an item of `devices` as a Device. Attributes not named above are passed over."""
-    texts = {name: item[name]["S"] for name in TEXTS if name in item}
-    corrections = item.get("calibration", {"M": {}})["M"]
-    return Device(
-        item["device"]["S"],
-        calibration={
-            name: Calibration(**{part: Decimal(number["N"]) for part, number in each["M"].items()})
-            for name, each in corrections.items()
-        },
-        key=b64decode(item["key"]["B"]) if "key" in item else None,
-        **texts,
-    )
+    address = item["device"]["S"]
+    found: dict[str, Any] = {}
+    wrong: list[Unreadable] = []
+    for name in [name for name in PARTS if name in item]:
+        try:
+            found[name] = PARTS[name](item[name])
+        except (LookupError, TypeError, ValueError) as error:
+            why = f"it is not as the registry writes it ({error!r})"
+            wrong.append(Unreadable("devices", address, None, name, why, "`processor devices set` writes it anew"))
+    return Device(address, unreadable=tuple(wrong), **found)
+
+
+def _text(value: AttributeValue) -> str:
+    text: str = value["S"]
+    return text
+
+
+def _calibrations(value: AttributeValue) -> dict[str, Calibration]:
+    return {
+        name: Calibration(**{part: Decimal(number["N"]) for part, number in each["M"].items()})
+        for name, each in value["M"].items()
+    }
+
+
+def _key(value: AttributeValue) -> bytes:
+    return b64decode(value["B"])
+
+
+PARTS: Mapping[str, Callable[[AttributeValue], Any]] = {
+    **dict.fromkeys(TEXTS, _text), "calibration": _calibrations, "key": _key,
+}  # fmt: skip
+"""How each attribute is read."""

@@ -5,11 +5,17 @@
     n (N)        the cells read for it, neighbours within the skew included, copies too
     r (N)        the readings of the range, every copy counted once
     q (M)        by short key of a quantity: {n: count, sum, min, max, last}, exact decimals; flags count as 0 and 1
+    d (N)        1 where readings of it were deleted
 
 Cells only grow. So of two states of a range the one with the larger `n` is the later one, and a roll-up is written on
 the condition that none with a larger `n` is there: redelivered, reordered and concurrent writes end in the same item.
 (A read of several slots is no snapshot, so that two states of the same `n` may differ. But whoever handles the last
 change reads all cells, and nobody has more.)
+
+A deletion alone makes `n` smaller, and from then on it does not say any more which state is the later one: who read
+before has more cells. So the roll-up of a range that lost readings is marked, and stays where nothing is left, with
+nothing in it. There nobody writes by `n` again, but all as the rebuild did: whatever is there, then reading once more
+whether it still holds. So the last to write has seen what it wrote to be right, or comes again.
 """
 
 from __future__ import annotations
@@ -19,11 +25,12 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
-from processor.errors import StoreError
-from processor.reading import Reading, key_of, name_of, quantity
+from processor.reading import Reading, key_of, quantity
 from processor.store.extent import extent
+from processor.store.items import pages, set_item
 from processor.store.reader import once
-from processor.store.tables import SKEW_MS, SLOT_MS, AttributeValue, Slot
+from processor.store.tables import SKEW_MS, SLOT_MS, AttributeValue, Slot, known_quantity, start_of
+from processor.store.unreadable import Note, Unreadable, passed_over
 from processor.store.wire import Client
 
 RANGE_SECONDS = 300
@@ -31,8 +38,6 @@ RANGE_MS = RANGE_SECONDS * 1000
 
 EXACT = Context(prec=38)
 """DynamoDB's own precision: what a sum of sensor values needs is far below it."""
-
-REFUSED = "ConditionalCheckFailedException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +168,23 @@ def _summary_value(summary: Summary) -> AttributeValue:
     return {"M": {name: {"N": str(value)} for name, value in values.items()}}
 
 
-def rollup_from(item: Mapping[str, AttributeValue]) -> Rollup:
-    """Return an item of the table as a Rollup."""
-    return Rollup(
-        item["device"]["S"],
-        int(item["start"]["N"]),
-        int(item["n"]["N"]),
-        int(item["r"]["N"]),
-        {name_of(key): _summary(value["M"]) for key, value in sorted(item["q"]["M"].items())},
-    )
+def rollup_from(item: Mapping[str, AttributeValue], note: Note = passed_over) -> Rollup | None:
+    """Return an item of the table as a Rollup; None, and a note, where it cannot be read.
+
+    A quantity that is not known is passed over: a newer version may know more than this one.
+    """
+    start = start_of(item, "rollups", "start", RANGE_SECONDS, note)
+    if start is None:
+        return None
+    device = item["device"]["S"]
+    try:
+        summaries = ((known_quantity(key), _summary(value["M"])) for key, value in sorted(item["q"]["M"].items()))
+        quantities = {name: each for name, each in summaries if name is not None}
+        return Rollup(device, start, int(item["n"]["N"]), int(item["r"]["N"]), quantities)
+    except (LookupError, ValueError) as error:
+        why = f"it is no roll-up ({error!r})"
+        note(Unreadable("rollups", device, start, "the item", why, "`processor verify --fix` writes it anew"))
+        return None
 
 
 def _summary(value: Mapping[str, AttributeValue]) -> Summary:
@@ -180,13 +193,16 @@ def _summary(value: Mapping[str, AttributeValue]) -> Summary:
 
 
 class Rollups:
-    """The table `rollups`, through one client."""
+    """The table `rollups`, through one client. note: is told of what cannot be read, and is left out."""
 
-    def __init__(self, client: Client, table: str) -> None:
+    def __init__(self, client: Client, table: str, *, note: Note = passed_over) -> None:
         self._client = client
         self._table = table
+        self._note = note
 
-    def read(self, device: str, start: int, end: int, *, consistent: bool = False) -> Iterator[Rollup]:
+    def read(
+        self, device: str, start: int, end: int, *, consistent: bool = False, note: Note | None = None
+    ) -> Iterator[Rollup]:
         """Yield a device's roll-ups of the ranges that start in [start, end) (epoch seconds), in order."""
         body: dict[str, Any] = {
             "TableName": self._table,
@@ -195,59 +211,50 @@ class Rollups:
             "ExpressionAttributeValues": {":d": {"S": device}, ":a": {"N": str(start)}, ":b": {"N": str(end - 1)}},
             "ConsistentRead": consistent,
         }
-        yield from self._pages("Query", body)
+        yield from self._pages("Query", body, note or self._note)
 
     def all(self) -> Iterator[Rollup]:
         """Yield every roll-up, in no order."""
-        yield from self._pages("Scan", {"TableName": self._table})
+        yield from self._pages("Scan", {"TableName": self._table}, self._note)
 
-    def _pages(self, operation: str, body: dict[str, Any]) -> Iterator[Rollup]:
-        while True:
-            page = self._client.call(operation, body)
-            yield from map(rollup_from, page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            body["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+    def _pages(self, operation: str, body: dict[str, Any], note: Note) -> Iterator[Rollup]:
+        for items in pages(self._client, operation, body):
+            yield from filter(None, (rollup_from(item, note) for item in items))
 
     def extent(self, device: str, start: int, end: int) -> tuple[int, int] | None:
         """Return the starts of the device's first and last range in [start, end) (epoch seconds); None: it has none."""
         return extent(self._client, self._table, "start", device, start, end - 1)
 
-    def put(self, rollup: Rollup, *, deadline: float | None = None) -> bool:
-        """Write a roll-up unless one of a later state is there; tell whether it was written."""
-        return self._set(rollup, "attribute_not_exists(#n) OR #n <= :n", {}, deadline)
+    def put(self, rollup: Rollup, *, worn: bool = False, deadline: float | None = None) -> bool:
+        """Write a roll-up unless one of a later state is there, or a marked one; tell whether it was written.
 
-    def rebuild(self, rollup: Rollup, *, deadline: float | None = None) -> None:
-        """Write a roll-up whatever is there: for ranges that lost readings, which alone makes `n` smaller."""
-        self._set(rollup, None, {}, deadline)
+        worn: over a marked one too, for ranges whose readings may have expired: they are not rebuilt.
+        """
+        later = "attribute_not_exists(#n) OR #n <= :n"
+        return self._set(rollup, later if worn else f"{later} AND attribute_not_exists(#d)", deadline=deadline)
+
+    def rebuild(self, rollup: Rollup, *, marked: bool = False, deadline: float | None = None) -> bool:
+        """Write a roll-up whatever is there, and mark it: for ranges that lost readings; tell whether it was written.
+
+        marked: only where it is marked already.
+        """
+        return self._set(rollup, "#d = :d" if marked else None, mark=True, deadline=deadline)
 
     def replace(self, rollup: Rollup, known: int | None) -> bool:
         """Write a roll-up where the table's is of `known` cells (None: it has none); tell whether it was."""
         if known is None:
-            return self._set(rollup, "attribute_not_exists(#n)", {}, None)
-        return self._set(rollup, "#n = :known", {":known": {"N": str(known)}}, None)
+            return self._set(rollup, "attribute_not_exists(#n)")
+        return self._set(rollup, "#n = :known", {":known": {"N": str(known)}}, mark=rollup.cells < known)
 
     def _set(
         self,
         rollup: Rollup,
         condition: str | None,
-        values: Mapping[str, AttributeValue],
-        deadline: float | None,
+        operands: Mapping[str, AttributeValue] | None = None,
+        *,
+        mark: bool = False,
+        deadline: float | None = None,
     ) -> bool:
-        item = item_of(rollup)
-        body: dict[str, Any] = {
-            "TableName": self._table,
-            "Key": {"device": item["device"], "start": item["start"]},
-            "UpdateExpression": "SET #n=:n,#r=:r,#q=:q",
-            "ExpressionAttributeNames": {"#n": "n", "#r": "r", "#q": "q"},
-            "ExpressionAttributeValues": {":n": item["n"], ":r": item["r"], ":q": item["q"], **values},
-        }
-        if condition is not None:
-            body["ConditionExpression"] = condition
-        try:
-            self._client.call("UpdateItem", body, deadline=deadline)
-        except StoreError as error:
-            if error.code != REFUSED:
-                raise
-            return False
-        return True
+        item = item_of(rollup) | ({"d": {"N": "1"}} if mark else {})
+        key = {name: item.pop(name) for name in ("device", "start")}
+        return set_item(self._client, self._table, key, item, condition, operands, deadline=deadline)

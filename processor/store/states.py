@@ -15,14 +15,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from processor.errors import StoreError, TransientError
-from processor.reading import Value, key_of, name_of, quantity
-from processor.store.items import get_items
-from processor.store.rollups import REFUSED
-from processor.store.tables import AttributeValue, Slot, attribute_value, value_of
+from processor.errors import TransientError
+from processor.reading import Value, key_of, quantity
+from processor.store.items import REFUSED, get_items, set_item
+from processor.store.registry import device_of
+from processor.store.tables import AttributeValue, Slot, attribute_value, measured, rssi_of
+from processor.store.unreadable import Note, Unreadable, passed_over
 from processor.store.wire import Client
+from processor.times import END_MS
 
 GATEWAYS = 20
 """So many gateways are kept of a device: those that heard it last."""
@@ -31,6 +33,9 @@ TRIES = 20
 """So often a state is joined anew with what others wrote meanwhile."""
 
 PAUSE = 0.05
+
+STATE_PART = "the state"
+"""What an item's part is called of which this module says that it cannot be read."""
 
 
 class Latest(NamedTuple):
@@ -57,6 +62,9 @@ class State(NamedTuple):
     latest: Mapping[str, Latest]
     heard_by: Mapping[str, Heard]
 
+
+Known = tuple[State | None, AttributeValue | None]
+"""A device's state and revision, as the table has them."""
 
 T = TypeVar("T", Latest, Heard)
 
@@ -110,24 +118,37 @@ def _recent(heard_by: dict[str, Heard]) -> dict[str, Heard]:
     return {name: heard_by[name] for name in names[-GATEWAYS:]}
 
 
-def state_from(item: Mapping[str, AttributeValue]) -> State | None:
-    """Return an item of `devices` as a State; None where no reading of the device was seen."""
+def state_from(item: Mapping[str, AttributeValue], note: Note = passed_over) -> State | None:
+    """Return an item of `devices` as a State; None where no reading of the device was seen.
+
+    None, and a note, where it cannot be read, too.
+    """
     if "last_seen" not in item:
         return None
-    return State(
-        item["device"]["S"],
-        int(item["first_seen"]["N"]),
-        int(item["last_seen"]["N"]),
-        item["format"]["S"],
-        {
-            name_of(key): Latest(int(each["M"]["at"]["N"]), value_of(each["M"]["v"]))
+    device = item["device"]["S"]
+    try:
+        latest = {
+            name: Latest(_time(each["M"]["at"]), value)
             for key, each in item["latest"]["M"].items()
-        },
-        {
-            name: Heard(int(each["M"]["at"]["N"]), int(each["M"]["rssi"]["N"]) if "N" in each["M"]["rssi"] else None)
+            for name, value in measured({key: each["M"]["v"]}).items()
+        }
+        heard_by = {
+            name: Heard(_time(each["M"]["at"]), rssi_of(each["M"]["rssi"]))
             for name, each in item["heard_by"]["M"].items()
-        },
-    )
+        }
+        return State(device, _time(item["first_seen"]), _time(item["last_seen"]), item["format"]["S"], latest, heard_by)
+    except (LookupError, ValueError) as error:
+        why = f"it is none ({error!r})"
+        note(Unreadable("devices", device, None, STATE_PART, why, "`processor verify --fix` writes it anew"))
+        return None
+
+
+def _time(value: AttributeValue) -> int:
+    """Return ms since 1970. Raises ValueError for a time that there is not."""
+    found = int(value["N"])
+    if not 0 <= found < END_MS:
+        raise ValueError(f"{found} is no time in ms since 1970")
+    return found
 
 
 def _values(state: State) -> dict[str, AttributeValue]:
@@ -163,18 +184,19 @@ class States:
         self._table = table
 
     def known(
-        self, devices: Iterable[str], *, deadline: float | None = None
-    ) -> dict[str, tuple[State | None, int | None]]:
+        self, devices: Iterable[str], *, deadline: float | None = None, note: Note = passed_over
+    ) -> dict[str, Known]:
         """Return the devices' states and revisions, by device; of those only that have an item."""
         keys = [{"device": {"S": device}} for device in dict.fromkeys(devices)]
-        return {
-            item["device"]["S"]: (state_from(item), int(item["revision"]["N"]) if "revision" in item else None)
-            for item in get_items(self._client, self._table, keys, consistent=True, deadline=deadline)
-        }
+        found: dict[str, Known] = {}
+        for item in get_items(self._client, self._table, keys, consistent=True, deadline=deadline):
+            device = device_of(item)
+            for each in device.unreadable:
+                note(each)
+            found[device.address] = state_from(item, note), item.get("revision")
+        return found
 
-    def join(
-        self, state: State, known: tuple[State | None, int | None] = (None, None), *, deadline: float | None = None
-    ) -> bool:
+    def join(self, state: State, known: Known = (None, None), *, deadline: float | None = None) -> bool:
         """Join a state into the table's; tell whether that changed anything there.
 
         known: what `known` gave. Where somebody else wrote meanwhile, it is read anew. Raises TransientError where that
@@ -189,24 +211,12 @@ class States:
                 return True
             time.sleep(random.random() * PAUSE * min(tried, 4))  # noqa: S311 - a pause, no secret
             known = self.known([state.device], deadline=deadline).get(state.device, (None, None))
-        raise TransientError("ConditionalCheckFailedException", f"{state.device}: others keep writing its state")
+        raise TransientError(REFUSED, f"{state.device}: others keep writing its state")
 
-    def _put(self, state: State, revision: int | None, deadline: float | None) -> bool:
-        values = _values(state) | {"revision": {"N": str((revision or 0) + 1)}}
-        body: dict[str, Any] = {
-            "TableName": self._table,
-            "Key": {"device": {"S": state.device}},
-            "UpdateExpression": "SET " + ",".join(f"#{n}=:{n}" for n in range(len(values))),
-            "ConditionExpression": "attribute_not_exists(#r)" if revision is None else "#r=:r",
-            "ExpressionAttributeNames": {f"#{n}": name for n, name in enumerate(values)} | {"#r": "revision"},
-            "ExpressionAttributeValues": {f":{n}": value for n, value in enumerate(values.values())},
-        }
-        if revision is not None:
-            body["ExpressionAttributeValues"][":r"] = {"N": str(revision)}
-        try:
-            self._client.call("UpdateItem", body, deadline=deadline)
-        except StoreError as error:
-            if error.code != REFUSED:
-                raise
-            return False
-        return True
+    def _put(self, state: State, revision: AttributeValue | None, deadline: float | None) -> bool:
+        number = (revision or {}).get("N", "")
+        values = _values(state) | {"revision": {"N": str(int(number) + 1 if number.isdigit() else 1)}}
+        condition = "attribute_not_exists(#revision)" if revision is None else "#revision=:known"
+        operands = {} if revision is None else {":known": revision}
+        key: dict[str, AttributeValue] = {"device": {"S": state.device}}
+        return set_item(self._client, self._table, key, values, condition, operands, deadline=deadline)

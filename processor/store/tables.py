@@ -17,13 +17,17 @@ Names and values depend on the reading alone, so writing one twice, from anywher
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from processor.errors import SettingsError
-from processor.reading import KEYS, Reading, Value, identity, key_of, name_of
+from processor.reading import KEYS, Reading, Value, identity, key_of, name_of, quantity
+from processor.store.unreadable import Note, Unreadable, passed_over
+from processor.times import END_MS
 
 SPECIFICATIONS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "tables.json").read_text())
 """Every table, as Terraform reads it too."""
@@ -34,6 +38,10 @@ RESOLUTION_MS: int = SPECIFICATIONS["readings"]["resolution_ms"]
 SKEW_MS: int = SPECIFICATIONS["readings"]["skew_seconds"] * 1000
 
 OFFSET, FORMAT = "o", "f"  # keys of a cell that are not quantities
+CELL = re.compile(r"(?:c([0-9]+)|t[0-9]+)\.([A-Za-z0-9_-]{4})")
+
+WHOLE_DIGITS = 18
+"""A whole number of more than these, its sign included, may be none of 64 bits, which JSON writers refuse."""
 
 if 300 % SLOT_SECONDS or SLOT_MS % RESOLUTION_MS:
     raise SettingsError(
@@ -82,16 +90,24 @@ def cell_value(reading: Reading, offset: int) -> AttributeValue:
     return {"M": cell}
 
 
-def slot(item: Mapping[str, AttributeValue]) -> Slot:
-    """Return an item of `readings` as a Slot. Attributes that are neither key, gateway nor cell are passed over."""
+def slot(item: Mapping[str, AttributeValue], note: Note = passed_over) -> Slot:
+    """Return an item of `readings` as a Slot. Attributes that are neither key, gateway nor cell are passed over.
+
+    So are cells and gateways that cannot be read, and all of an item whose slot is none; `note` is told of them.
+    """
     device = item["device"]["S"]
-    start = int(item["slot"]["N"])
-    found = Slot(device, start, int(item.get("expires", {}).get("N", 0)), {}, {})
+    start = start_of(item, "readings", "slot", SLOT_SECONDS, note)
+    if start is None:  # an empty one, at its place in the order
+        return Slot(device, int(float(item["slot"]["N"])) // SLOT_SECONDS * SLOT_SECONDS, 0, {}, {})
+    found = Slot(device, start, expires_of(item) or 0, {}, {})
     for name, value in item.items():
-        if name[0] == "g" and ("N" in value or "NULL" in value):
-            found.gateways[name[1:]] = int(value["N"]) if "N" in value else None
-        elif "M" in value and name[0] in "ct" and "." in name:
-            found.cells[name] = _reading(device, start, name, value["M"])
+        try:
+            if name[0] == "g" and ("N" in value or "NULL" in value):
+                found.gateways[name[1:]] = rssi_of(value)
+            elif name[0] in "ct" and (("M" in value and "." in name) or CELL.fullmatch(name)):
+                found.cells[name] = _reading(device, start, name, value)
+        except ValueError as error:
+            note(Unreadable("readings", device, start, name, str(error), "correct that attribute, or remove it"))
     if found.gateways:
         nearest = max(found.gateways, key=lambda gateway: (found.gateways[gateway] or -128, gateway))
         for name, reading in found.cells.items():
@@ -99,16 +115,45 @@ def slot(item: Mapping[str, AttributeValue]) -> Slot:
     return found
 
 
-def _reading(device: str, start: int, name: str, cell: Mapping[str, AttributeValue]) -> Reading:
-    counter, _, letters = name[1:].partition(".")
-    return Reading(
-        device,
-        start * 1000 + int(cell[OFFSET]["N"]),
-        cell[FORMAT]["S"],
-        {known: value_of(value) for key, value in cell.items() if (known := _quantity(key)) is not None},
-        int(counter) if name[0] == "c" else None,
-        digest_of(letters),
-    )
+def rssi_of(value: AttributeValue) -> int | None:
+    """Return an RSSI in dBm; None where the gateway did not say. Raises ValueError for what is none."""
+    number = value.get("N")
+    if number is not None and len(number) > WHOLE_DIGITS:
+        raise ValueError(f"{number} is no RSSI")
+    return None if number is None else int(number)
+
+
+def start_of(item: Mapping[str, AttributeValue], table: str, key: str, seconds: int, note: Note) -> int | None:
+    """Return an item's sort key, epoch seconds; None, and a note, where it is no multiple of `seconds`."""
+    number: str = item[key]["N"]
+    start = int(number) if number.isdigit() else -1
+    if start % seconds == 0 and 0 <= start < END_MS // 1000:
+        return start
+    why = f"{key} is epoch seconds, a multiple of {seconds}"
+    note(Unreadable(table, item["device"]["S"], None, f"the item of {key} {number}", why, "delete that item"))
+    return None
+
+
+def expires_of(item: Mapping[str, AttributeValue]) -> int | None:
+    """Return when DynamoDB may delete an item, epoch seconds; None where it never does, for it has no such number."""
+    number = item.get("expires", {}).get("N")
+    return None if number is None else int(float(number))
+
+
+def _reading(device: str, start: int, name: str, value: AttributeValue) -> Reading:
+    """Return a cell as a Reading. Raises ValueError where it is none."""
+    named = CELL.fullmatch(name)
+    if named is None:
+        raise ValueError("a cell is called c<counter>.<digest> or t<offset>.<digest>")
+    cell = value.get("M", {})
+    offset, form = cell.get(OFFSET, {}).get("N", ""), cell.get(FORMAT, {}).get("S")
+    if not offset.isdigit() or int(offset) >= SLOT_MS:
+        raise ValueError(f"its offset, {OFFSET}, is a number from 0 to {SLOT_MS - 1}, in ms")
+    if not form:
+        raise ValueError(f"its format, {FORMAT}, is a text")
+    counter, letters = named.groups()
+    count = int(counter) if counter else None
+    return Reading(device, start * 1000 + int(offset), form, measured(cell), count, digest_of(letters))
 
 
 def digest_of(letters: str) -> int:
@@ -116,10 +161,26 @@ def digest_of(letters: str) -> int:
     return int.from_bytes(urlsafe_b64decode(letters), "big")
 
 
-def _quantity(key: str) -> str | None:
-    """Return the quantity of a cell's key; None where there is none: a newer version may know more than this one."""
+def measured(values: Mapping[str, AttributeValue]) -> dict[str, Value]:
+    """Return values by short key as a reading's, by quantity. Raises ValueError for one that is none.
+
+    Keys of no quantity are passed over: a newer version may know more than this one.
+    """
+    found: dict[str, Value] = {}
+    for key, stored in values.items():
+        name = known_quantity(key)
+        if name is not None:
+            found[name] = value = value_of(stored)
+            if type(value) is str and quantity(name).kind not in ("text", "event"):
+                raise ValueError(f"{name}, {key}, is no text")
+    return found
+
+
+@lru_cache(maxsize=1024)
+def known_quantity(key: str) -> str | None:
+    """Return the name of a short key's quantity; None where there is none."""
     try:
-        return None if key in (OFFSET, FORMAT) else name_of(key)
+        return quantity(name_of(key)).name
     except KeyError:
         return None
 
@@ -132,11 +193,13 @@ def attribute_value(value: Value) -> AttributeValue:
 
 
 def value_of(value: AttributeValue) -> Value:
-    """Return a value in DynamoDB's JSON as a reading's."""
+    """Return a value in DynamoDB's JSON as a reading's. Raises ValueError for what is no number, text or flag."""
     if "N" in value:
         number: str = value["N"]
-        return int(number) if number.lstrip("-").isdigit() else float(number)
-    found: Value = value["S"] if "S" in value else value["BOOL"]
+        return int(number) if len(number) <= WHOLE_DIGITS and number.lstrip("-").isdigit() else float(number)
+    found: Value | None = value["S"] if "S" in value else value.get("BOOL")
+    if found is None:
+        raise ValueError(f"a value is a number, a text or a flag, not {', '.join(value)}")
     return found
 
 

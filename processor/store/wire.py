@@ -24,7 +24,7 @@ from processor.store.boto import Boto
 from processor.store.connection import Answer, Pool
 from processor.store.credentials import Chain, Credentials
 from processor.store.endpoint import Endpoint
-from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, EXPIRED, SKEWED, failure
+from processor.store.failures import CERTIFICATE, CHECKSUM, CONNECTION, EXPIRED, SKEWED, failure, name_tables
 from processor.store.many import Job, exchange_many
 from processor.store.retries import Retries
 from processor.store.signature import CONTENT_TYPE, Signer
@@ -95,7 +95,11 @@ class Wire:
             payload = orjson.dumps(body)
         except TypeError as error:  # a number too long, half a surrogate pair, a type that JSON has not
             raise InvalidWrite("SerializationException", f"{operation}: the request is no JSON: {error}") from error
-        return self._retries.run(lambda: self._attempt(operation, payload, deadline), deadline)
+        try:
+            return self._retries.run(lambda: self._attempt(operation, payload, deadline), deadline)
+        except StoreError as error:
+            name_tables(error, body)
+            raise
 
     def call_many(
         self, operation: str, jobs: Iterable[Job], body: Callable[[Job], Mapping[str, Any]], *, deadline: float

@@ -2,7 +2,8 @@
 
 Each is used as on a stream of advertisements: what it keeps from one to the next (a parser, an object for each sensor)
 is made beforehand, and it gets what comes closest to "one advertisement" in its own interface, made ready beforehand.
-They are in the dependency group `bench`; one that is not installed is left out.
+They are in the dependency group `bench`; one that is not installed is left out. Those that take AD structures which are
+already split are in split.py.
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, ClassVar
 
 from tests.benchmarks.messages import Message
-from tests.benchmarks.peers import HUNDREDTHS, RSSI, Names, Peer, Split
-
-_CLIMATE = {"temperature": "temperature", "humidity": "humidity", "battery": "battery"}
-_HECTOPASCAL = {"pressure": ("pressure", 100)}
+from tests.benchmarks.peers import HECTOPASCAL, HUNDREDTHS, RSSI, Names, Peer, Split
+from tests.benchmarks.split import HOME_ASSISTANT, Aranet4, HomeAssistant, PySwitchbot
 
 
 class RuuvitagSensor:
@@ -26,7 +24,8 @@ class RuuvitagSensor:
     name = "ruuvitag-sensor"
     takes = "the advertisement in hexadecimal, its length before it and the RSSI behind it (its adapters' form)"
     kinds = ("ruuvi.3", "ruuvi.5", "ruuvi.6", "ruuvi.e1")
-    names: ClassVar[Names] = {"temperature": "temperature", "humidity": "humidity", **_HECTOPASCAL}
+    names: ClassVar[Names] = {"temperature": "temperature", "humidity": "humidity", **HECTOPASCAL}
+    splits = False
     within = HUNDREDTHS
 
     def __init__(self) -> None:
@@ -61,9 +60,10 @@ class Bleparser:
     )  # fmt: skip
     names: ClassVar[Names] = {
         "temperature": "temperature", "humidity": "humidity", "major": "major", "minor": "minor",
-        "dew_point": "dewpoint", **_HECTOPASCAL,
+        "dew_point": "dewpoint", **HECTOPASCAL,
         **{f"acceleration_{axis}": (f"acceleration {axis}", 0.001) for axis in "xyz"},
     }  # fmt: skip
+    splits = False
     within = HUNDREDTHS
 
     def __init__(self) -> None:
@@ -89,161 +89,6 @@ class Bleparser:
         return {"temperature": values.get("temperature probe 1"), **values}
 
 
-class HomeAssistant:
-    """One of the libraries of Home Assistant: an object for each sensor, whose `update` gets its advertisements."""
-
-    takes = "a BluetoothServiceInfoBleak: the AD structures are already split"
-    names: ClassVar[Names] = {
-        **_CLIMATE, **_HECTOPASCAL, "dew_point": "dew_point", "co2": "carbon_dioxide", "pm2_5": "pm25",
-        "temperature_2": "temperature_probe_2", "temperature_3": "temperature_probe_3",
-        "temperature_4": "temperature_probe_4", "ambient_temperature": "ambient_temperature_probe_1",
-    }  # fmt: skip
-    within = HUNDREDTHS
-
-    def __init__(self, name: str, maker: str, *kinds: str) -> None:
-        from habluetooth import BluetoothServiceInfoBleak
-
-        module = import_module(name.replace("-", "_"))
-        self.name, self.kinds = name, kinds
-        self._new = getattr(module, f"{maker}BluetoothDeviceData")
-        self._info = BluetoothServiceInfoBleak
-        self._devices: dict[tuple[str, bytes | None], Any] = {}
-
-    def given(self, message: Message) -> tuple[Callable[[Any], Any], Any]:
-        sensor = message.address, message.key
-        if sensor not in self._devices:
-            self._devices[sensor] = self._new() if message.key is None else self._new(bindkey=message.key)
-        split = Split.of(message)
-        info = self._info(
-            name=split.name or message.address,
-            address=message.address,
-            rssi=RSSI,
-            manufacturer_data=split.manufacturer,
-            service_data=split.services,
-            service_uuids=split.uuids,
-            source="local",
-            device=None,
-            advertisement=None,
-            connectable=False,
-            time=0.0,
-            tx_power=None,
-            raw=message.data,
-        )
-        return self._devices[sensor].update, info
-
-    def decode(self, given: tuple[Callable[[Any], Any], Any]) -> Any:
-        update, info = given
-        return update(info)
-
-    def values(self, found: Any) -> Mapping[str, Any]:
-        values = {value.device_key.key: value.native_value for value in found.entity_values.values()}
-        probe = values.get("temperature_probe_1", values.get("internal_temperature_probe_1"))
-        return {"temperature": probe, **values}
-
-
-HOME_ASSISTANT = (
-    ("bluemaestro-ble", "BlueMaestro", "bluemaestro.t", "bluemaestro.thd", "bluemaestro.thd.22", "bluemaestro.thpd"),
-    ("bthome-ble", "BTHome", "bthome.2", "bthome.2 encrypted"),
-    (
-        "govee-ble", "Govee", "govee.h5051", "govee.h5074", "govee.h5075", "govee.h5101", "govee.h5106", "govee.h5108",
-        "govee.h5140", "govee.h5178", "govee.h5179", "govee.h5181", "govee.h5182", "govee.h5184.1", "govee.h5184.2",
-    ),
-    ("inkbird-ble", "INKBIRD", "inkbird.ibs"),
-    ("mopeka-iot-ble", "MopekaIOT", "mopeka.pro"),
-    ("qingping-ble", "Qingping", "qingping"),
-    ("sensorpush-ble", "SensorPush", "sensorpush.ht1", "sensorpush.htw", "sensorpush.htp"),
-    ("thermopro-ble", "ThermoPro", "thermopro.tp35x", "thermopro.tp96x"),
-    ("xiaomi-ble", "Xiaomi", "mibeacon", "mibeacon encrypted"),
-)  # fmt: skip
-
-
-class PySwitchbot:
-    """PySwitchbot: `parse_advertisement_data`, which is told the model where the advertisement does not say it."""
-
-    name = "PySwitchbot"
-    takes = "bleak's AdvertisementData: the AD structures are already split"
-    kinds = (
-        "switchbot.meter", "switchbot.motion", "switchbot.contact", "switchbot.climate", "switchbot.climate_co2",
-        "switchbot.hub2", "switchbot.motion.passive", "switchbot.contact.passive", "switchbot.leak",
-    )  # fmt: skip
-    names: ClassVar[Names] = {
-        **_CLIMATE, "co2": "co2", "motion": "motion_detected", "door": "contact_open", "moisture_detected": "leak",
-        "light": "is_light",
-    }  # fmt: skip
-    within = HUNDREDTHS
-
-    def __init__(self) -> None:
-        from bleak.backends.device import BLEDevice
-        from bleak.backends.scanner import AdvertisementData
-        from switchbot import SwitchbotModel
-        from switchbot.adv_parser import parse_advertisement_data
-
-        self._device, self._advertisement, self._parse = BLEDevice, AdvertisementData, parse_advertisement_data
-        self._devices: dict[str, Any] = {}
-        self._models = {
-            "switchbot.outdoor_meter": SwitchbotModel.IO_METER,
-            "switchbot.meter_pro_co2": SwitchbotModel.METER_PRO_C,
-            "switchbot.hub2": SwitchbotModel.HUB2,
-            "switchbot.motion": SwitchbotModel.MOTION_SENSOR,
-            "switchbot.contact": SwitchbotModel.CONTACT_SENSOR,
-            "switchbot.leak": SwitchbotModel.LEAK,
-        }
-
-    def given(self, message: Message) -> tuple[Any, Any, Any]:
-        split = Split.of(message)
-        advertisement = self._advertisement(
-            None, split.manufacturer, split.services, split.uuids, None, RSSI, platform_data=()
-        )
-        device = self._devices.get(message.address)
-        if device is None:
-            device = self._devices[message.address] = self._device(message.address, None, {})
-        return device, advertisement, self._models.get(message.model or "")
-
-    def decode(self, given: tuple[Any, Any, Any]) -> Any:
-        return self._parse(*given)
-
-    def values(self, found: Any) -> Mapping[str, Any]:
-        return dict(found.data["data"])
-
-
-class Aranet4:
-    """aranet4: `Aranet4Advertisement`, which its scanner makes of each advertisement."""
-
-    name = "aranet4"
-    takes = "bleak's AdvertisementData: the AD structures are already split"
-    kinds = ("aranet.4", "aranet.2", "aranet.radiation", "aranet.radon")
-    names: ClassVar[Names] = {
-        **_CLIMATE, **_HECTOPASCAL, "co2": "co2", "radon": "radon_concentration", "radiation_dose": "radiation_total"
-    }  # fmt: skip
-    within = 0.051
-
-    def __init__(self) -> None:
-        from aranet4.client import Aranet4Advertisement
-        from bleak.backends.device import BLEDevice
-        from bleak.backends.scanner import AdvertisementData
-
-        self._device, self._advertisement, self._read = BLEDevice, AdvertisementData, Aranet4Advertisement
-        self._devices: dict[str, Any] = {}
-
-    def given(self, message: Message) -> tuple[Any, Any]:
-        split = Split.of(message)
-        advertisement = self._advertisement(
-            None, split.manufacturer, split.services, split.uuids, None, RSSI, platform_data=()
-        )
-        device = self._devices.get(message.address)
-        if device is None:
-            device = self._devices[message.address] = self._device(message.address, None, {})
-        return device, advertisement
-
-    def decode(self, given: tuple[Any, Any]) -> Any:
-        return self._read(*given)
-
-    def values(self, found: Any) -> Mapping[str, Any]:
-        values = dict(vars(found.readings))
-        # A radiation meter's readings hold these too, unset.
-        return {name: value for name, value in values.items() if value != -1}
-
-
 class Theengs:
     """TheengsDecoder, which is C++: `decodeBLE`."""
 
@@ -259,6 +104,7 @@ class Theengs:
         "temperature": "tempc", "humidity": "hum", "battery_voltage": "volt", "co2": "co2",
         "motion": "motion", "tx_power": "txpower",
     }  # fmt: skip
+    splits = False
     within = 0.1
     """It leaves what the digits of a packed number hold below its step."""
 
@@ -296,6 +142,7 @@ class Beacontools:
         "battery_voltage": ("_voltage", 0.001), "advertisement_count": "_advertising_count",
     }  # fmt: skip
     """Not a TLM frame's temperature, of which it drops the fraction."""
+    splits = False
     within = 0.0
 
     def __init__(self) -> None:

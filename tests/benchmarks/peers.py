@@ -1,6 +1,6 @@
 """What a benchmark asks of another decoder: two steps, `given` (not timed) and `decode` (timed), and its answers.
 
-The decoders are in libraries.py.
+The decoders are in libraries.py and split.py.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class Peer(Protocol):
     def within(self) -> float:
         """How far its numbers may be from ours, as it rounds, in its own unit."""
 
+    @property
+    def splits(self) -> bool:
+        """Whether it is given AD structures that somebody has split: `given` does, by its ecosystem's own library."""
+
     def given(self, message: Message) -> Any:
         """Return a message as the peer takes it."""
 
@@ -53,6 +57,7 @@ class Peer(Protocol):
 
 
 HUNDREDTHS = 0.0051
+HECTOPASCAL: Names = {"pressure": ("pressure", 100)}
 
 
 class Split(NamedTuple):

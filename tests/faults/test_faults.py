@@ -10,10 +10,10 @@ import pytest
 
 from processor.local.aws import EmbeddedAws
 from processor.local.faults.fault import FAMILIES
-from processor.local.faults.input import Source
 from processor.local.faults.oracle import judge
 from processor.local.faults.registry import FAULTS
 from processor.local.faults.run import started
+from processor.local.faults.traffic import Traffic
 from processor.local.system import MAPPING, ROLLUP_MAPPING
 
 SEED = 7
@@ -28,19 +28,6 @@ ONCE = {"poison-first", "poison-middle", "poison-last", "poison-all", "malformed
 
 LIVE = [fault for fault in FAULTS if fault.make]
 SCENES = [fault for fault in FAULTS if fault.scene]
-
-
-class Traffic:
-    """What is sent all the time, whatever the fault: records of some sensors' measurements."""
-
-    def __init__(self, run):
-        self._run = run
-        self._sensors = [run.sensor("ruuvi.5") for _ in range(6)]
-
-    def send(self, injector):
-        source = Source(injector)
-        sensors = source.random.sample(self._sensors, 3)
-        self._run.put(source.record([one for each in sensors for one in source.measure(each, [source.now])]))
 
 
 class Arena:

@@ -23,6 +23,7 @@ from processor.quarantine import Quarantine, Rejection
 from processor.settings import Settings
 from processor.store import client, tables
 from processor.store.reader import Reader
+from processor.store.tables import slot_of
 
 KEY = bytes(range(16))
 DEVICE, OTHER = "CB:B8:33:4C:88:4F", "AA:00:00:00:00:02"
@@ -70,8 +71,26 @@ def prepare(aws, kinesis_event, now):
             "payload": orjson.dumps(event).decode(),
         }
         s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/mapping/shard/{n}", Body=orjson.dumps(failure))
+        s3.put_object(Bucket=BUCKET, Key=f"aws/lambda/mapping/table/{n}", Body=orjson.dumps(changes(info, n, now)))
         body = gzip.compress(record(n, now) + b"\n")
         s3.put_object(Bucket=BUCKET, Key=f"archive/2026/11/20/0{n}/x-{n}.gz", Body=body)
+
+
+def changes(info, n, now):
+    """What the roll-ups' mapping gave up: the table's changes that a record makes."""
+    slot = {"N": str(slot_of(now + n * 1000))}
+    records = [
+        {
+            "eventName": "MODIFY",
+            "dynamodb": {"Keys": {"device": {"S": device}, "slot": slot}, "SequenceNumber": info["endSequenceNumber"]},
+        }
+        for device in (DEVICE, OTHER)
+    ]
+    return {
+        "requestContext": {"condition": "RecordAgeExceeded", "approximateInvokeCount": 1},
+        "DDBStreamBatchInfo": info,
+        "payload": orjson.dumps({"Records": records}).decode(),
+    }
 
 
 def start(arguments, endpoint, aws, folder):
@@ -86,11 +105,13 @@ def start(arguments, endpoint, aws, folder):
 
 
 def outcome(aws):
-    """What an independent look finds: every item of the table, the rejections but for their attempts, the failures."""
+    """What an independent look finds: every item of the tables, the rejections but for their attempts, the failures."""
     s3 = aws.client("s3")
     with closing(client(Settings.read(aws.environment()))) as dynamodb:
         items = sorted(
-            orjson.dumps(item, option=orjson.OPT_SORT_KEYS) for item in Reader(dynamodb, "processor-readings").scan()
+            orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+            for table in ("readings", "rollups")
+            for item in Reader(dynamodb, f"processor-{table}").scan()
         )
     rejected = {
         (entry["sequence_number"], each["index"]): each["reason"]

@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+from processor.local.faults.registry import FAULTS
+
 SHORT = ("kill-before-write", "kill-amid-write", "throttled-table", "answer-lost", "poison-middle", "split", "disabled",
          "producer-retry", "late-by-days", "reboot", "unknown-identifier", "access-denied")  # fmt: skip
 
@@ -27,13 +29,16 @@ def soak(faults, seconds, seed):
 
 
 def test_nothing_is_lost_and_nothing_doubled_by_all_faults_together(request):
-    """A few kinds for a few seconds; all of them, with what takes its time, where --soak-seconds asks for it."""
+    """A few kinds for a few seconds; all of them where --soak-seconds asks for it. Each strikes."""
     seconds = request.config.getoption("--soak-seconds")
     seed = request.config.getoption("--soak-seed") or random.SystemRandom().randrange(1_000_000)
     done = soak("all", seconds, seed) if seconds else soak(",".join(SHORT), 6, seed)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"^Check +lost 0, doubled 0: PASSED$", done.stdout, re.MULTILINE)
-    assert int(re.search(r"seed \d+: ([\d,]+) injected", done.stdout)[1].replace(",", "")) > (seconds or 10)
+    injected, kinds = re.search(r"seed \d+: ([\d,]+) injected, of (\d+) kinds: ", done.stdout).groups()
+    assert int(kinds) == (len(FAULTS) if seconds else len(SHORT))
+    assert int(injected.replace(",", "")) >= max(seconds, int(kinds))
+    assert "never struck" not in done.stdout
 
 
 @pytest.mark.parametrize("options", [("--keep",), ("--chaos", "split,nonsense")])

@@ -21,7 +21,6 @@ import processor.cache
 from processor.cache import Cache, Memory, cached
 from processor.cache.testing import MemoryTable
 from processor.cli import main
-from processor.local.aws import EmbeddedAws
 from processor.settings import Settings
 from processor.store import client, tables
 
@@ -29,17 +28,11 @@ TABLE = "processor-cache"
 BOUND = 60  # seconds that a test waits for others at most
 
 
-@pytest.fixture(scope="module")
-def server():
-    with EmbeddedAws() as found:
-        yield found
-
-
 @pytest.fixture
-def aws(server):
-    server.reset()
-    tables.create_table(server.client("dynamodb"), TABLE, "cache")
-    return server
+def aws(embedded):
+    embedded.reset()
+    tables.create_table(embedded.client("dynamodb"), TABLE, "cache")
+    return embedded
 
 
 @contextmanager
@@ -247,11 +240,8 @@ def test_a_thousand_coroutines_that_miss_at_once_compute_once(aws):
     assert len(calls) == 1
 
 
-def test_the_command_creates_the_table_once_switches_expiry_on_and_refuses_another_kind_of_table(server, monkeypatch):
-    server.reset()
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    dynamodb = server.client("dynamodb")
+def test_the_command_creates_the_table_switches_expiry_on_and_refuses_another_kind_of_table(configured, monkeypatch):
+    dynamodb = configured.client("dynamodb")
 
     def create(*arguments):
         done = CliRunner().invoke(main, ["cache", "create-table", *arguments])

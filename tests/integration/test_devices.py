@@ -18,7 +18,6 @@ from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
 from processor.devices import Devices, Vault
 from processor.errors import SettingsError, TransientError
-from processor.local.aws import EmbeddedAws
 from processor.local.system import System
 from processor.reading import Reading
 from processor.settings import Settings
@@ -29,21 +28,12 @@ KEY = bytes(range(16))
 HERS, MINE, THEIRS = (f"AA:00:00:00:00:0{n}" for n in (1, 2, 3))
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    with EmbeddedAws() as found:
-        yield found
-
-
 @pytest.fixture
-def aws(embedded, monkeypatch):
-    embedded.reset()
-    for name, value in embedded.environment().items():
-        monkeypatch.setenv(name, value)
-    kms = embedded.client("kms")
+def aws(configured):
+    kms = configured.client("kms")
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     kms.create_alias(AliasName="alias/processor", TargetKeyId=key)
-    return embedded
+    return configured
 
 
 @pytest.fixture

@@ -385,7 +385,10 @@ def test_a_worker_is_started_only_when_none_is_idle(directory: Path, plain: bool
         assert function.cold_starts == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's /proc; without it (macOS) a function's memory has no limit")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="memory is limited by Linux's /proc; without it (macOS) a function's memory has no limit",
+)
 def test_a_worker_above_its_memory_is_killed_even_if_it_gave_the_memory_back(directory: Path, plain: bool) -> None:
     with Function(directory, environment={}, sink=Lines(), memory_mb=96, plain=plain) as function:
         assert function.invoke({"do": "allocate", "value": 1 << 20}) == "done"
@@ -474,3 +477,17 @@ def test_nothing_stays_open_after_close(directory: Path, plain: bool) -> None:
             function.invoke({"do": "leave", "value": 1})
         function.invoke({"do": "echo", "value": 1})
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_what_is_deployed_is_run_by_the_next_invocation_and_one_under_way_ends_as_it_began(tmp_path: Path) -> None:
+    source = "import time\ndef handle(event, context):\n    time.sleep(event)\n    return {!r}\n"
+    first, second = (write_function(tmp_path / name, source.format(name)) for name in ("first", "second"))
+    with Function(first, environment={}, sink=Lines(), plain=True) as function, ThreadPoolExecutor(1) as pool:
+        function.invoke(b"0")
+        running = pool.submit(function.invoke, b"0.5")
+        assert eventually(lambda: bool(function.at_work))
+        function.deploy(second)
+        assert function.invoke(b"0") == "second"
+        assert running.result() == "first"
+        assert [function.invoke(b"0") for _ in range(3)] == ["second"] * 3
+        assert len(function.pids) == 1

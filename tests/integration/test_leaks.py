@@ -11,7 +11,6 @@ import pytest
 from processor.batch import Batch
 from processor.devices import Devices, Vault
 from processor.errors import SHOWN_BYTES
-from processor.local.aws import EmbeddedAws
 from processor.local.environment import HandlerError
 from processor.rules import Rules
 from processor.settings import Settings
@@ -60,12 +59,6 @@ SECRETS = {name: spellings(secret) for name, secret in {**KEYS, "secret key": SE
 def leaks(text):
     """The secrets that a text holds, in any spelling."""
     return sorted(name for name, found in SECRETS.items() if any(each in text for each in found))
-
-
-@pytest.fixture(scope="module")
-def embedded():
-    with EmbeddedAws() as found:
-        yield found
 
 
 @pytest.fixture

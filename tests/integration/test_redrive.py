@@ -15,28 +15,19 @@ from click.testing import CliRunner
 from processor.cli import main
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
-from processor.local.aws import EmbeddedAws
 from processor.local.check import stream_records
 from processor.local.fleet import Fleet
-from processor.local.system import MAPPING, STREAM, System
+from processor.local.rollup_check import compare_rollups
+from processor.local.system import MAPPING, ROLLUP_MAPPING, STREAM, System
 from processor.store import tables
 
 KEY = bytes(range(16))
 MINE = "AA:00:00:00:00:01"
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    with EmbeddedAws() as found:
-        yield found
-
-
 @pytest.fixture
-def aws(embedded, monkeypatch):
-    embedded.reset()
-    for name, value in embedded.environment().items():
-        monkeypatch.setenv(name, value)
-    return embedded
+def aws(configured):
+    return configured
 
 
 def run(*arguments, status=0, stdin=None):
@@ -179,6 +170,20 @@ def test_a_key_that_comes_later_opens_what_was_quarantined_for_want_of_it(aws):
         assert {(row["index"], row["attempts"]) for row in rows("quarantine")} == {(2, 2)}
 
 
+def test_a_batch_that_lambda_delivers_once_more_takes_no_attempt_back(aws, kinesis_event):
+    """Nor does it bring back, in the table or twice into quarantine, what a redrive took out."""
+    now = round(time.time() * 1000)
+    event = kinesis_event(sealed(1, now), b"{", arrived_at=now)
+    with System(aws=aws) as system:
+        run("devices", "set", MINE, "--name", "Cellar")
+        for attempts in (1, 2, 3):
+            assert system.function.invoke(event) == {"batchItemFailures": []}
+            assert [row["attempts"] for row in rows("quarantine")] == [attempts] * 3
+            before = items(system)
+            run("quarantine", "redrive")
+            assert items(system) == before
+
+
 def test_batches_that_the_mapping_gave_up_are_stored_or_quarantined_and_their_objects_removed(aws, monkeypatch):
     """The table is away: the mapping gives up every batch, and keeps it in its failure destination."""
     fleet, records = fleet_records(seed=4)
@@ -209,6 +214,41 @@ def test_batches_that_the_mapping_gave_up_are_stored_or_quarantined_and_their_ob
         assert system.check().passed
         run("failures", "redrive")
         assert system.check().passed
+
+
+def test_batches_of_the_tables_stream_that_were_given_up_are_rolled_up_from_what_is_stored(aws, monkeypatch):
+    """The table of roll-ups is away: the second mapping gives up every batch, and keeps it in the same destination."""
+    fleet, records = fleet_records(seed=5)
+    keys_of(fleet, monkeypatch)
+    mapping = replace(ROLLUP_MAPPING, maximum_retry_attempts=0, bisect_batch_on_function_error=False)
+    with System(aws=aws, keys=fleet.keys, rollup_mapping=mapping) as system:
+        dynamodb = aws.client("dynamodb")
+        dynamodb.delete_table(TableName=system.settings.rollups_table)
+        system.send(records)
+        system.drain(120)
+        found = rows("failures")
+        assert {(row["source"], row["attempts"]) for row in found} == {("DynamoDB", 1)}
+        shown, _ = json.JSONDecoder().raw_decode(run("failures", "show"))
+        assert len(shown["content"]) == found[0]["records"]
+        device = shown["content"][0]["keys"]["device"]["S"]
+        assert 0 < len(rows("failures", "list", "--device", device)) <= len(found)
+
+        refused = run("failures", "redrive", status=1)  # the table is still away
+        assert "could not be tried now" in refused
+        assert {row["attempts"] for row in rows("failures")} == {2}
+
+        tables.create(dynamodb, system.settings.table_prefix)
+        assert "would be written" in run("failures", "redrive", "--dry-run")
+        changes = sum(row["records"] for row in found)
+        assert f"{changes:>8,} rolled up anew" in run("failures", "redrive")
+        assert rows("failures") == []
+        verdict = system.check()
+        assert verdict.passed
+        expected = list(system.rollups.all())
+        number, wrong = compare_rollups(verdict.readings, expected)
+        assert (wrong, number) == ([], len(expected))
+        run("failures", "redrive")
+        assert sorted(system.rollups.all()) == sorted(expected)
 
 
 def test_undated_records_are_left_out_unless_the_user_says_when_they_arrived(aws, tmp_path):

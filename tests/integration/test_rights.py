@@ -125,7 +125,7 @@ def documented():
         name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
         actions = set()
         for column, cell in enumerate(cells):
-            said = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|(?<=kms:)\w+", cell))
+            said = set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|\bQuery\b|(?<=kms:)\w+", cell))
             said |= above[column] if re.search("the same|as above", cell) else set()
             above[column] = said or above[column]
             actions |= said
@@ -148,8 +148,11 @@ def test_the_commands_call_what_the_readme_says(aws, wire, tmp_path):
         "KinesisBatchInfo": info | {"approximateArrivalOfFirstRecord": at.isoformat()},
         "payload": json.dumps(event),
     }
+    changes = failure | {"payload": json.dumps(changed(("MODIFY", MODEL, int(at.timestamp()) // 15 * 15)))}
+    changes["DDBStreamBatchInfo"] = changes.pop("KinesisBatchInfo") | {"shardId": "shardId-1"}
     record = base64.b64decode(event["Records"][0]["kinesis"]["data"])
     s3.put_object(Bucket=BUCKET, Key=key_of(failure, "mapping"), Body=json.dumps(failure))
+    s3.put_object(Bucket=BUCKET, Key=key_of(changes, "mapping"), Body=json.dumps(changes))
     s3.put_object(Bucket=BUCKET, Key=f"archive/{at:%Y/%m/%d/%H}/x", Body=record)
     entry = {"kinesis": event["Records"][0]["kinesis"], "eventID": "shardId-000000000000:9"}
     Quarantine(BUCKET, lambda: s3, prefix="quarantine/x/").put([(entry, [Rejection(1, "key_missing", "")])])

@@ -12,6 +12,7 @@ from processor.reading import Reading
 from processor.settings import Settings
 from processor.store import client, tables
 from processor.store.reader import Reader
+from processor.store.rollups import Rollup, Rollups
 from processor.store.tables import SLOT_MS, cell_name
 from processor.store.writer import MAX_CLAUSES, Group, Writer
 
@@ -77,6 +78,25 @@ def test_a_missing_table_makes_everything_fail_and_nothing_invalid(store):
     outcome = writer.write([group("AA:00:00:00:00:01", 2)], deadline=time.monotonic() + 30)
     assert len(outcome.written[0].failed) == 2
     assert "ResourceNotFoundException" in outcome.error
+
+
+def test_a_roll_up_is_guarded_by_its_cells_until_it_is_rebuilt(store):
+    """As tests/unit/test_rollups.py says of tables in memory."""
+    rollups = Rollups(store[1]._client, "processor-rollups")
+
+    def state(cells):
+        return Rollup("AA:00:00:00:00:01", 1_700_000_100, cells, cells, {})
+
+    assert rollups.put(state(3))
+    assert not rollups.put(state(2))
+    assert not rollups.rebuild(state(1), marked=True)
+    assert rollups.rebuild(state(2))
+    assert not rollups.put(state(3))
+    assert not rollups.put(state(1), worn=True)
+    assert rollups.rebuild(state(1), marked=True)
+    assert rollups.put(state(3), worn=True)
+    assert not rollups.put(state(4))
+    assert list(rollups.all()) == [state(3)]
 
 
 def test_tables_are_created_once_with_stream_and_ttl(store):

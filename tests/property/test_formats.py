@@ -72,7 +72,7 @@ def test_the_short_way_says_what_the_decoder_says(way, data):
     advertisement = before + structure(ad_type, number.to_bytes(2, "little") + payload)
     found = []
     for ways in (WHOLE, {}):
-        with mock.patch("processor.decode._whole", ways.get):
+        with mock.patch("processor.decode._whole", ways.get), mock.patch("processor.decode._alone", {}):
             try:
                 found.append(readings(advertisement, ADDRESS, 7, gateway="G", rssi=-60))
             except DecodeError as error:

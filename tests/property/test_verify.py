@@ -15,7 +15,8 @@ from processor.store.reader import Reader
 from processor.store.rollups import Rollups, ranges_of, rollup_from, rollup_of
 from processor.store.states import States, state_from, state_of
 from processor.store.tables import cell_name, cell_value, slot_of
-from processor.verify import Plan, Verifier
+from processor.verify.plan import Plan
+from processor.verify.verifier import Verifier
 
 BASE = 1_700_000_100
 DEVICES = ("CB:B8:33:4C:88:4F", "C0:00:00:00:00:01", "C0:00:00:00:00:02")

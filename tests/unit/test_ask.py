@@ -100,17 +100,6 @@ def test_who_leaves_does_not_wait_for_what_is_under_way():
 # Read units
 
 
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
 class Service:
     """Answers every read with so many units."""
 
@@ -126,24 +115,22 @@ class Service:
 
 
 @pytest.mark.parametrize("each", [0.5, 8, 128])
-def test_reads_take_no_more_units_than_the_seconds_allow(each):
+def test_reads_take_no_more_units_than_the_seconds_allow(each, stopwatch):
     """In all, one read's debt aside."""
-    clock = Clock()
-    budget = Budget(20, clock=clock, sleep=clock.sleep)
+    budget = Budget(20, clock=stopwatch, sleep=stopwatch.sleep)
     client = Metered(Service(each), budget)
     for _ in range(50):
         client.call("Query", {})
-        assert budget.units <= 20 * clock.now + each + 1e-6
+        assert budget.units <= 20 * stopwatch.now + each + 1e-6
     assert budget.units == 50 * each
-    assert clock.now <= 50 * each / 20  # and it does not dawdle
+    assert stopwatch.now <= 50 * each / 20  # and it does not dawdle
 
 
-def test_reads_begun_at_once_are_held_by_what_those_before_them_took():
-    clock = Clock()
-    budget = Budget(100, clock=clock, sleep=clock.sleep)
+def test_reads_begun_at_once_are_held_by_what_those_before_them_took(stopwatch):
+    budget = Budget(100, clock=stopwatch, sleep=stopwatch.sleep)
     for _ in range(12):
         budget.take(10)
-    assert clock.now == pytest.approx(1.1)  # eleven of them waited, with none of them answered
+    assert stopwatch.now == pytest.approx(1.1)  # eleven of them waited, with none of them answered
 
 
 def test_a_closed_budget_lets_nobody_wait():
@@ -154,8 +141,8 @@ def test_a_closed_budget_lets_nobody_wait():
         budget.take(1)
 
 
-def test_a_throttled_read_pauses_all_and_goes_on_and_another_failure_does_not():
-    clock, fails = Clock(), [TransientError("ThrottlingException", "Rate exceeded")] * 5
+def test_a_throttled_read_pauses_all_and_goes_on_and_another_failure_does_not(stopwatch):
+    fails = [TransientError("ThrottlingException", "Rate exceeded")] * 5
 
     class Busy(Service):
         def call(self, operation, body, *, deadline=None):
@@ -163,10 +150,10 @@ def test_a_throttled_read_pauses_all_and_goes_on_and_another_failure_does_not():
                 raise fails.pop()
             return super().call(operation, body)
 
-    budget = Budget(clock=clock, sleep=clock.sleep)
+    budget = Budget(clock=stopwatch, sleep=stopwatch.sleep)
     client = Metered(Busy(2.0), budget)
     client.call("Query", {})
-    assert (clock.now, budget.units) == (5.0, 2.0)
+    assert (stopwatch.now, budget.units) == (5.0, 2.0)
     fails.append(TransientError("ResourceNotFoundException", "no table"))
     with pytest.raises(TransientError, match="no table"):
         client.call("Query", {})

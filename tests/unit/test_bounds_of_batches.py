@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from processor.archive import MAX_GATHERED, MAXIMUM_RECORD, Piece, archived, records
-from processor.batch import MAX_REJECTIONS, Batch
+from processor.batch import Batch
 from processor.devices import LEARNED_AT_ONCE, REMEMBERED_DEVICES, Devices
 from processor.errors import SourceError
 from processor.failures import Failures
+from processor.ledger import MAX_REJECTIONS
 from processor.objects import MAX_OBJECT, whole
 from processor.quarantine import Quarantine
 from processor.redrive import Redrive

@@ -19,7 +19,7 @@ import pytest
 
 from processor.dashboard.cloudwatch import Names, queries
 from processor.dashboard.fleet import Fleet
-from processor.dashboard.health import RunHealth, Unknown
+from processor.dashboard.health import RunHealth, nothing
 from processor.dashboard.prices import WRITE_UNIT, costs
 from processor.dashboard.rejected import Rejected
 from processor.dashboard.series import Series
@@ -251,13 +251,6 @@ def test_times_and_resolutions_that_make_no_sense_are_refused(store):
             store.series().read(Device(ONE), start, end, resolution=resolution)
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 def run_health(clock, **changes):
     totals = SimpleNamespace(
         batches=0, records=0, ledger=Counter(), reasons=Counter(), ignored=Counter(), write_units=0.0,
@@ -273,21 +266,20 @@ def run_health(clock, **changes):
     return health, totals
 
 
-def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums():
-    clock = Clock()
-    health, totals = run_health(clock)
+def test_a_runs_health_is_what_happened_since_the_last_sample_and_the_sums(stopwatch):
+    health, totals = run_health(stopwatch)
     totals.records, totals.batches, totals.duration_ms, totals.write_units = 20, 4, 200.0, 30.0
     totals.ledger.update(received=50, stored=40, duplicates=6, rejected=4)
     totals.reasons.update(timestamp=4)
     totals.troubles = ["[WARNING] slow", *map(str, range(4))]
-    clock.now += 2
+    stopwatch.now += 2
     health.sample()
     totals.records += 10
-    clock.now += 5
+    stopwatch.now += 5
     health.sample()
     found = health.snapshot()
     assert found["history"] == {
-        "t": [1002.0, 1007.0], "records": [10.0, 2.0], "stored": [20.0, 0.0], "duplicates": [3.0, 0.0],
+        "t": [2.0, 7.0], "records": [10.0, 2.0], "stored": [20.0, 0.0], "duplicates": [3.0, 0.0],
         "rejected": [2.0, 0.0], "failed": [0.0, 0.0], "age_ms": [1500.0, 1500.0], "duration_ms": [50.0, 0.0],
         "write_units": [15.0, 0.0],
     }  # fmt: skip
@@ -344,9 +336,8 @@ class Page:
         self.bucket = bucket
         self.at = round(time.time() * 1000)
         self.quarantine = Quarantine("bucket", lambda: bucket)
-        found = sources(
-            Settings(region="us-east-1"), store.dynamodb, lambda service: bucket, Unknown("nobody knows"), refresh=0.2
-        )
+        health = SimpleNamespace(snapshot=lambda: nothing("none", "nobody knows"))
+        found = sources(Settings(region="us-east-1"), store.dynamodb, lambda service: bucket, health, refresh=0.2)
         rules = Rules(Limits(400 * 86400))
         rejected = Rejected(self.quarantine, Redrive(self.quarantine, store.writer, rules))
         self.dashboard = Dashboard(found._replace(rejected=rejected), port=0)

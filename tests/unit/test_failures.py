@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import orjson
@@ -9,12 +10,19 @@ import pytest
 
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.formats import ruuvi
-from processor.errors import SourceError
+from processor.errors import InvalidWrite, SourceError, TransientError
 from processor.failures import Failures, FailuresRedrive, key_of
+from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.quarantine import Quarantine
+from processor.reading import Reading
+from processor.rollup import Aggregator
 from processor.rules import Limits, Rules
 from processor.selection import Selection
+from processor.settings import Settings
+from processor.store.rollups import Rollups
+from processor.store.tables import cell_name, cell_value, slot_of
 from processor.store.writer import Writer
+from processor.telemetry import Telemetry
 
 NOW = 1_700_000_000_000
 DEVICE, OTHER = "CB:B8:33:4C:88:4F", "AA:00:00:00:00:02"
@@ -29,15 +37,65 @@ def listed(n, device=DEVICE, cut=None):
 class Bench:
     def __init__(self, table, bucket):
         self.bucket = bucket
+        self.dynamodb = MemoryDynamoDB()
+        self.pool = ThreadPoolExecutor(2)
+        settings = Settings.read({})
+        self.aggregator = Aggregator.of(
+            settings, self.dynamodb, Telemetry("failures"), self.pool, clock=lambda: NOW / 1000 + 3600
+        )
+        self.rollups = Rollups(self.dynamodb, settings.rollups_table)
         self.writer = Writer(table, "processor-readings", threads=2)
         self.failures = Failures("bucket", lambda: bucket)
         self.quarantine = Quarantine("bucket", lambda: bucket)
 
     def redrive(self, *arguments, **options):
-        job = FailuresRedrive(
-            self.failures, self.quarantine, self.writer, Rules(Limits(400 * 86400)), clock=lambda: NOW / 1000
+        rules, clock = Rules(Limits(400 * 86400)), lambda: NOW / 1000
+        job = FailuresRedrive(self.failures, self.quarantine, self.writer, rules, self.aggregator, clock=clock)
+        counts, stay = job.redrive(*arguments, **options)
+        parts = counts.stored + counts.duplicates + counts.failed_again + counts.ignored + counts.left + counts.ready
+        assert counts.redriven == parts + counts.rolled_up
+        return counts, [each.key for each in stay]
+
+    def measure(self, n, device=DEVICE):
+        """Store a reading; return the record of the table's stream that says so."""
+        reading = Reading(device, NOW + n * 60_000, "ruuvi.5", {"temperature": 20.0 + n}, n, n)
+        start = slot_of(reading.at)
+        within = reading.at - start * 1000
+        keys = {"device": {"S": device}, "slot": {"N": str(start)}}
+        values = {cell_name(reading, within): cell_value(reading, within)}
+        self.dynamodb.call(
+            "UpdateItem",
+            {
+                "TableName": "processor-readings",
+                "Key": keys,
+                "UpdateExpression": "SET #0=:0",
+                "ExpressionAttributeNames": {"#0": next(iter(values))},
+                "ExpressionAttributeValues": {":0": next(iter(values.values()))},
+            },
         )
-        return job.redrive(*arguments, **options)
+        change = {"Keys": keys, "SequenceNumber": str(n), "ApproximateCreationDateTime": NOW / 1000}
+        return {"eventID": str(n), "eventName": "INSERT", "dynamodb": change}
+
+    def give_up_changes(self, *records, **changes):
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+        failure = {
+            "requestContext": {
+                "requestId": f"id-{numbers[0]}", "condition": "RecordAgeExceeded", "approximateInvokeCount": 1
+            },
+            "timestamp": "2026-11-20T12:34:56.789Z",
+            "DDBStreamBatchInfo": {
+                "shardId": "shardId-1", "startSequenceNumber": numbers[0], "endSequenceNumber": numbers[-1],
+                "batchSize": len(numbers), "approximateArrivalOfFirstRecord": at_text(NOW),
+            },
+            "payload": orjson.dumps({"Records": records}).decode(),
+        } | changes  # fmt: skip
+        failure = {name: value for name, value in failure.items() if value is not None}
+        key = key_of(failure, "mapping")
+        self.bucket.objects[key] = orjson.dumps(failure)
+        return key
+
+    def rolled_up(self):
+        return {(each.device, each.start): each.readings for each in self.rollups.all()}
 
     def give_up(self, event, condition="RetryAttemptsExhausted", at=NOW, **changes):
         numbers = [record["kinesis"]["sequenceNumber"] for record in event["Records"]]
@@ -64,6 +122,7 @@ def bench(table, bucket):
     made = Bench(table, bucket)
     yield made
     made.writer.close()
+    made.pool.shutdown()
 
 
 def test_objects_are_named_as_lambda_names_them(bench, kinesis_event):
@@ -78,6 +137,7 @@ def test_what_can_be_stored_is_what_cannot_is_quarantined_and_the_object_removed
     assert len(table.items) == 1
     assert [key.partition("/")[0] for key in bench.bucket.objects] == ["quarantine"]
     assert [entry["rejected"][0]["index"] for entry in bench.quarantine.entries()] == [0, None]
+    assert [entry["attempts"] for entry in bench.quarantine.entries()] == [2, 2]  # with their batch, and now
 
 
 def test_what_the_table_does_not_take_now_stays(bench, kinesis_event, table, throttled):
@@ -85,6 +145,9 @@ def test_what_the_table_does_not_take_now_stays(bench, kinesis_event, table, thr
     table.fail = throttled
     counts, stay = bench.redrive()
     assert (counts.redriven, counts.left, stay) == (2, 2, keys)
+    assert [each.attempts for each in bench.failures.all()] == [2, 2]
+    assert bench.redrive(Selection.of_names([f"{SHARD}:2"]))[1] == keys[1:]
+    assert [(each.attempts, len(each.records)) for each in bench.failures.all()] == [(2, 1), (3, 1)]
     table.fail = lambda *_: None
     assert bench.redrive()[0].stored == 2
     assert bench.bucket.objects == {}
@@ -130,25 +193,102 @@ def test_a_selection_means_whole_batches(bench, kinesis_event, selection, found)
     assert [int(each.first) for each in bench.failures.all(selection)] == found
 
 
-def test_a_batch_of_dynamodbs_stream_is_listed_and_stays(bench):
-    info = {
-        "shardId": "shardId-1", "startSequenceNumber": "1", "endSequenceNumber": "2", "batchSize": 2,
-        "approximateArrivalOfFirstRecord": at_text(NOW),
-    }  # fmt: skip
-    failure = {
-        "requestContext": {"condition": "RecordAgeExceeded", "approximateInvokeCount": 1},
-        "DDBStreamBatchInfo": info,
-        "payload": '{"Records":[]}',
-    }
-    bench.bucket.objects["aws/lambda/x"] = orjson.dumps(failure)
-    assert [each.records for each in bench.failures.all()] == [None]
+def test_what_a_batch_of_the_tables_stream_touched_is_rolled_up_and_the_object_removed(bench):
+    """Whatever came of it since: a roll-up is computed from what is stored now."""
+    first, second = bench.measure(2), bench.measure(7, OTHER)
+    bench.give_up_changes(first, second)
+    bench.measure(3)
     counts, stay = bench.redrive()
-    assert (counts.redriven, stay) == (0, ["aws/lambda/x"])
+    assert (counts.redriven, counts.rolled_up, stay) == (2, 2, [])
+    assert sorted(bench.rolled_up().values()) == [1, 2]
+    assert bench.bucket.objects == {}
+    before = bench.rolled_up()
+    bench.give_up_changes(first)
+    bench.redrive()
+    assert bench.rolled_up() == before
+
+
+def test_a_batch_of_the_tables_stream_stays_while_the_tables_cannot_be_had(bench):
+    def fail(operation, body):
+        raise TransientError("ThrottlingException", "slowly")
+
+    key = bench.give_up_changes(bench.measure(1))
+    bench.dynamodb.fault = fail
+    counts, stay = bench.redrive()
+    assert (counts.left, counts.rolled_up, stay) == (1, 0, [key])
+    assert "slowly" in counts.error
+    assert [each.attempts for each in bench.failures.all()] == [2]
+    bench.dynamodb.fault = None
+    assert bench.redrive()[0].rolled_up == 1
+    assert bench.bucket.objects == {}
+
+
+def test_a_roll_up_that_can_never_be_written_is_named_and_holds_its_batch_up_no_longer(bench):
+    def fail(operation, body):
+        if operation == "UpdateItem" and body["TableName"] == "processor-rollups":
+            raise InvalidWrite("ValidationException", "too large")
+
+    bench.give_up_changes(bench.measure(1))
+    bench.dynamodb.fault = fail
+    counts, stay = bench.redrive()
+    assert (counts.rolled_up, stay) == (1, [])
+    (reason,) = counts.reasons
+    assert reason.startswith(f"no roll-up: {DEVICE} ")
+    assert "too large" in reason
+
+
+def test_a_dry_run_says_how_many_changes_would_be_rolled_up(bench):
+    bench.give_up_changes(bench.measure(1), bench.measure(2))
+    before = dict(bench.bucket.objects)
+    counts, _ = bench.redrive(dry_run=True)
+    assert (counts.ready, bench.rolled_up(), bench.bucket.objects) == (2, {}, before)
+
+
+def test_a_device_means_the_batches_of_the_tables_stream_too(bench):
+    bench.give_up_changes(bench.measure(1), bench.measure(2, OTHER))
+    bench.give_up_changes(bench.measure(3))
+    assert [int(each.first) for each in bench.failures.all(Selection(device=OTHER))] == [1]
+    assert [int(each.first) for each in bench.failures.all(Selection(device=DEVICE))] == [1, 3]
+
+
+def test_a_batch_without_its_records_stays_and_says_what_else_to_do(bench, kinesis_event):
+    """SQS and SNS get sequence numbers only: somebody kept those in the bucket."""
+    keys = [bench.give_up_changes(bench.measure(1), payload=None)]
+    event = orjson.loads(bench.bucket.objects[keys[0]])
+    event["KinesisBatchInfo"] = event.pop("DDBStreamBatchInfo")
+    keys.append("aws/lambda/without")
+    bench.bucket.objects[keys[1]] = orjson.dumps(event)
+    before = dict(bench.bucket.objects)
+    assert bench.redrive()[1] == sorted(keys)
+    assert bench.bucket.objects == before
+    advice = {each.source: each.advice for each in bench.failures.all()}
+    assert "`processor verify --fix`" in advice["DynamoDB"]
+    assert "`processor replay`" in advice["Kinesis"]
+
+
+def test_what_another_redrive_changed_meanwhile_is_not_overwritten(bench, kinesis_event):
+    key = bench.give_up(kinesis_event(listed(1)))
+    (stale,) = bench.failures.all()
+    for _ in range(2):
+        bench.failures.failed_again(next(bench.failures.all()))
+    bench.failures.failed_again(stale)
+    bench.failures.remove(stale)
+    assert [each.attempts for each in bench.failures.all()] == [3]
+    bench.failures.remove(next(bench.failures.all()))
+    bench.failures.failed_again(stale)
+    assert key not in bench.bucket.objects
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"not json", b"[]", b"{}", b'{"requestContext": {}, "KinesisBatchInfo": {}, "payload": "{}"}'],
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"{}",
+        b'{"requestContext": {}, "KinesisBatchInfo": {}, "payload": "{}"}',
+        b'{"requestContext": {}, "DDBStreamBatchInfo": {}, "payload": "{\\"Records\\": [{}]}"}',
+    ],
 )
 def test_an_object_that_lambda_did_not_write_is_named_and_left_alone(bench, body):
     bench.bucket.objects["aws/lambda/x"] = body

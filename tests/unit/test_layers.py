@@ -25,8 +25,10 @@ LAYERS = {
     "processor.objects": 3,
     "processor.rules": 3,
     "processor.times": 1,
+    "processor.background": 1,
     "processor.ask": 4,
     "processor.batch": 4,
+    "processor.ledger": 4,
     "processor.devices": 4,
     "processor.ingest": 4,
     "processor.rollup": 4,
@@ -51,20 +53,22 @@ LAYERS = {
 SIDEWAYS = {
     ("processor.ingest", "processor.batch"),  # the handler's own part
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
-    ("processor.batch", "processor.quarantine"),  # … and its batch makes the rejections
+    ("processor.batch", "processor.ledger"),
+    ("processor.ledger", "processor.quarantine"),  # … and its batch's ledger makes the rejections
     ("processor.redrive", "processor.batch"),  # what was rejected goes the way of what comes …
     ("processor.redrive", "processor.quarantine"),  # … out of quarantine, and what fails again back into it
+    ("processor.redrive", "processor.ledger"),
     ("processor.redrive", "processor.selection"),
     ("processor.failures", "processor.batch"),  # the same for what the mapping gave up
     ("processor.failures", "processor.quarantine"),
     ("processor.failures", "processor.selection"),
     ("processor.failures", "processor.redrive"),
+    ("processor.failures", "processor.rollup"),  # … of the table's stream
     ("processor.replay", "processor.archive"),  # records of the archive …
     ("processor.replay", "processor.batch"),  # … handled as ingest handles them
     ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run
     ("processor.cli", "processor.dashboard"),  # … and serves the page
-    ("processor.redrive", "processor.selection"),
 }
 FILES = sorted((*(ROOT / "processor").rglob("*.py"), *(ROOT / "apex").rglob("*.py")))
 

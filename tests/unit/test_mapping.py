@@ -10,16 +10,8 @@ import pytest
 from processor.errors import LocalError
 from processor.local.batch import MAXIMUM_PAYLOAD
 from processor.local.environment import TimedOut
-from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings, Throttled
+from processor.local.mapping import SHARD_END, EventSourceMapping, Throttled
 from processor.local.memory_kinesis import MemoryKinesis, client_error
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_700_000_000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Function:
@@ -47,41 +39,8 @@ class Function:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def kinesis(clock):
-    return MemoryKinesis(clock=clock)
-
-
-@pytest.fixture
 def function():
     return Function()
-
-
-@pytest.fixture
-def mapping_of(kinesis, function, clock):
-    def make(stream=None, **settings):
-        more = {name: settings.pop(name) for name in ("on_failure", "checkpoints") if name in settings}
-        settings = {"batching_window_seconds": 0, **settings}
-        return EventSourceMapping(
-            stream or kinesis, kinesis.arn, function, MappingSettings(**settings), clock=clock, **more
-        )
-
-    return make
-
-
-@pytest.fixture
-def run(clock):
-    def run(mapping, seconds=10.0):
-        end = clock.now + seconds
-        while (due := mapping.step()) <= end:
-            clock.now = max(clock.now, due)
-        clock.now = end
-
-    return run
 
 
 def put(kinesis, *texts, key=None):

@@ -10,28 +10,10 @@ from botocore.exceptions import EndpointConnectionError
 
 from processor.local.iterator import BACKOFF_FIRST, BACKOFF_MAXIMUM, POLL_FIRST, POLL_MAXIMUM, ShardIterator
 from processor.local.kinesis_stream import KinesisStream
-from processor.local.memory_kinesis import MemoryKinesis, client_error
+from processor.local.memory_kinesis import client_error
 from processor.local.stream import Start
 
 SHARD = "shardId-000000000000"
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_700_000_000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def kinesis(clock):
-    return MemoryKinesis(clock=clock)
 
 
 def put(kinesis, *texts):

@@ -9,20 +9,12 @@ import pytest
 from processor.errors import LocalError, SettingsError
 from processor.local.dynamodb_stream import DynamoDBStream, order_key
 from processor.local.iterator import ShardIterator
-from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
+from processor.local.mapping import SHARD_END, EventSourceMapping
 from processor.local.memory_shards import client_error
 from processor.local.memory_streams import EXPIRY, MemoryStreams
 from processor.local.stream import Start
 
 DAY = 24 * 3600
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1_700_000_000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Function:
@@ -46,40 +38,18 @@ class Function:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def streams(clock):
     return MemoryStreams(clock=clock)
 
 
 @pytest.fixture
+def mapping_of(mapping_of, streams):
+    return lambda stream=streams, **settings: mapping_of(stream, **settings)
+
+
+@pytest.fixture
 def function():
     return Function()
-
-
-@pytest.fixture
-def mapping_of(streams, function, clock):
-    def make(stream=None, **settings):
-        more = {name: settings.pop(name) for name in ("on_failure", "checkpoints") if name in settings}
-        settings = {"batching_window_seconds": 0, **settings}
-        stream = stream or streams
-        return EventSourceMapping(stream, stream.arn, function, MappingSettings(**settings), clock=clock, **more)
-
-    return make
-
-
-@pytest.fixture
-def run(clock):
-    def run(mapping, seconds=10.0):
-        end = clock.now + seconds
-        while (due := mapping.step()) <= end:
-            clock.now = max(clock.now, due)
-        clock.now = end
-
-    return run
 
 
 def item(slot, device="a", **more):

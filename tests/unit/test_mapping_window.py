@@ -14,14 +14,6 @@ from processor.local.window import MAXIMUM_STATE
 START = 1_700_000_040.0  # a multiple of 60
 
 
-class Clock:
-    def __init__(self):
-        self.now = START
-
-    def __call__(self):
-        return self.now
-
-
 class Counter:
     """A function that counts its records in the window's state; `answer` may change what it returns, or raise."""
 
@@ -46,13 +38,9 @@ class Counter:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def kinesis(clock):
-    return MemoryKinesis(clock=clock)
+def clock(clock):
+    clock.now = START
+    return clock
 
 
 @pytest.fixture
@@ -61,24 +49,8 @@ def function():
 
 
 @pytest.fixture
-def mapping_of(kinesis, function, clock):
-    def make(**settings):
-        more = {name: settings.pop(name) for name in ("on_failure", "checkpoints") if name in settings}
-        settings = {"batching_window_seconds": 0, "tumbling_window_seconds": 60, **settings}
-        return EventSourceMapping(kinesis, kinesis.arn, function, MappingSettings(**settings), clock=clock, **more)
-
-    return make
-
-
-@pytest.fixture
-def run(clock):
-    def run(mapping, seconds):
-        end = clock.now + seconds
-        while (due := mapping.step()) <= end:
-            clock.now = max(clock.now, due)
-        clock.now = end
-
-    return run
+def mapping_of(mapping_of):
+    return lambda **settings: mapping_of(**{"tumbling_window_seconds": 60, **settings})
 
 
 def put(kinesis, *texts):

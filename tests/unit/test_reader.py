@@ -134,14 +134,6 @@ def test_expired_items_are_not_read(store, reader):
     assert reader.devices() == []
 
 
-def test_many_devices_come_in_the_order_asked(store, reader):
-    names = [f"AA:00:00:00:00:{n:02X}" for n in range(9)]
-    store(*(reading(START + n, device=name) for n, name in enumerate(names)))
-    found = list(reader.many(reversed(names), START, START + 1000))
-    assert [name for name, _ in found] == names[::-1]
-    assert all(len(readings) == 1 for _, readings in found)
-
-
 def test_devices_are_listed_with_their_first_and_last_slot(store, reader):
     store(*(reading(START + n * SLOT_MS, counter=n) for n in range(10)), reading(START, device="AA:00:00:00:00:01"))
     assert [tuple(seen) for seen in reader.devices()] == [

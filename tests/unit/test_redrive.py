@@ -303,24 +303,35 @@ def test_format_6_is_still_ignored_beside_an_e1_that_was_stored_long_ago(bench, 
     assert run.table.items == {}
 
 
-def test_what_ingest_writes_meanwhile_is_not_overwritten(bench, kinesis_event):
-    """A retried batch writes the same object anew while its old content is being redriven."""
+def test_what_others_write_meanwhile_is_not_overwritten(bench, kinesis_event):
+    """Another redrive changes the object that is being redriven, and ingest adds one beside."""
     run = bench(keys=[OTHER])
-    (first, second) = kinesis_event(listed((OTHER, sealed(1))), listed((OTHER, sealed(2))))["Records"]
+    first, second, third = kinesis_event(*(listed((OTHER, sealed(n))) for n in (1, 2, 3)))["Records"]
     rejection = [Rejection(0, "key_missing", "no key")]
-    third = kinesis_event(listed((OTHER, sealed(3))), first=3)["Records"][0]
     run.quarantine.put([(first, rejection), (third, rejection)])
+    ((name, _),) = run.quarantine.objects()
 
     def fail(operation, body):
         run.table.fail = lambda *_: None
         run.quarantine.put([(first, rejection), (second, rejection), (third, rejection)])
+        kept = run.quarantine.read(name)
+        assert run.quarantine.replace(kept, [line | {"attempts": 7} for line in kept.lines])
 
     run.table.fail = fail
     counts = run.redrive()
     assert (counts.stored, counts.changed) == (2, 1)
-    assert set(run.rejected()) == {(1, 0), (2, 0), (3, 0)}
+    assert run.rejected() == {(1, 0): ("key_missing", 7), (2, 0): ("key_missing", 1), (3, 0): ("key_missing", 7)}
     assert balanced(run.redrive()) == {"redriven": 3, "stored": 1, "duplicates": 2}
     assert run.bucket.objects == {}
+
+
+def test_a_record_in_two_objects_comes_back_with_more_attempts_than_either_had(bench, kinesis_event):
+    run = bench(keys=[OTHER])
+    (record,) = kinesis_event(listed((OTHER, sealed()), (DEVICE, rawv2()[:-1])))["Records"]
+    run.quarantine.put([(record, [Rejection(0, "key_missing", "no key")])], attempts=3)
+    run.quarantine.put([(record, [Rejection(1, "truncated", "cut")])])
+    assert balanced(run.redrive()) == {"redriven": 2, "stored": 1, "failed_again": 1}
+    assert run.rejected() == {(1, 1): ("truncated", 4)}
 
 
 @pytest.mark.parametrize("body", [b"not json\n", b'{"shard": "x"}\n', b"[]\n"])

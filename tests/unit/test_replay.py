@@ -34,17 +34,6 @@ def piece(body, name="piece", size=None):
     return Piece(name, len(body) if size is None else size, lambda: io.BufferedReader(io.BytesIO(body)))
 
 
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
 class Kept:
     """A sink that keeps what it is given, and may fail."""
 
@@ -190,29 +179,30 @@ def test_records_of_other_times_are_left_out():
 
 
 @pytest.mark.parametrize("rate", [1, 3, 700, 5000])
-def test_a_rate_is_kept_over_pieces_and_no_chunk_runs_ahead_of_it(rate):
-    clock, sink, times = Clock(), Kept(), []
+def test_a_rate_is_kept_over_pieces_and_no_chunk_runs_ahead_of_it(rate, stopwatch):
+    sink, times = Kept(), []
 
     def note(progress):
-        times.append((clock.now, progress.sent))
+        times.append((stopwatch.now, progress.sent))
 
     body = b"\n".join(envelope(n) for n in range(40))
-    Replay(sink, rate=rate, clock=clock, sleep=clock.sleep, progress=note).run([piece(body, "a"), piece(body, "b")])
+    Replay(sink, rate=rate, clock=stopwatch, sleep=stopwatch.sleep, progress=note).run(
+        [piece(body, "a"), piece(body, "b")]
+    )
     assert len(sink.taken) == 80
-    assert clock.now == pytest.approx(80 / rate)
+    assert stopwatch.now == pytest.approx(80 / rate)
     assert all(sent <= now * rate + max(1, rate / 2) + 0.01 for now, sent in times)
 
 
-def test_a_rate_slower_than_the_table_takes_no_time_of_its_own():
-    clock = Clock()
+def test_a_rate_slower_than_the_table_takes_no_time_of_its_own(stopwatch):
 
     class Slow(Kept):
         def take(self, found):
-            clock.now += 10
+            stopwatch.now += 10
             return super().take(found)
 
-    Replay(Slow(), rate=1000, clock=clock, sleep=clock.sleep).run([piece(envelope())])
-    assert clock.now == 10
+    Replay(Slow(), rate=1000, clock=stopwatch, sleep=stopwatch.sleep).run([piece(envelope())])
+    assert stopwatch.now == 10
 
 
 ABOUT = {"source": "x", "from": None, "to": None}
@@ -276,10 +266,9 @@ def test_a_piece_that_is_shorter_than_what_was_done_of_it_is_another_one(tmp_pat
 
 
 @pytest.fixture
-def sink(table):
+def sink(table, stopwatch):
     writer = Writer(table, "processor-readings", threads=2)
-    clock = Clock()
-    yield Table(writer, Rules(Limits(400 * 86400)), clock=lambda: NOW / 1000, sleep=clock.sleep)
+    yield Table(writer, Rules(Limits(400 * 86400)), clock=lambda: NOW / 1000, sleep=stopwatch.sleep)
     writer.close()
 
 

@@ -145,6 +145,26 @@ def test_a_deletion_lowers_no_roll_up_whose_other_readings_may_have_expired(worl
     assert world.stored == {(A, START): (2, 2)}
 
 
+@pytest.mark.parametrize(("later", "cells"), [(3600, 1), (86_400, 2)])
+def test_a_range_that_lost_readings_is_built_anew_by_every_event_until_its_readings_may_expire(world, later, cells):
+    """Of fewer cells, it is what is there now; when some may have expired, `n` alone decides again."""
+    slot = world.measure(120_000, 1)
+    world.measure(150_000, 2)
+    world.measure(180_000, 3)
+    world.handle(record(1))
+    del world.tables.tables["readings"][A, str(slot)]
+    world.handle(record(2, slot=slot, name="REMOVE"))
+    assert world.stored == {(A, START): (2, 2)}
+    del world.tables.tables["readings"][A, str(START + 150)]
+    world.now = START + later
+    assert world.handle(record(3)) == {"batchItemFailures": []}
+    assert world.stored == {(A, START): (cells, cells)}
+    world.measure(160_000, 4)
+    world.measure(170_000, 5)
+    world.handle(record(4))
+    assert world.stored == {(A, START): (3, 3)}
+
+
 def test_items_past_their_expiry_count_until_they_are_deleted(world):
     slot = world.measure(120_000)
     world.tables.tables["readings"][A, str(slot)]["expires"] = {"N": "1"}
@@ -202,12 +222,12 @@ def test_what_dynamodb_calls_invalid_is_counted_and_passed_over(world):
 
 
 @pytest.mark.parametrize("cell", [{}, {"o": {"N": "x"}, "f": {"S": "ruuvi.5"}}, {"o": {"S": "1"}, "f": {"S": "r"}}])
-def test_a_cell_that_is_no_reading_is_counted_and_holds_nobody_up(world, cell):
+def test_a_cell_that_is_no_reading_is_counted_and_hides_nothing_beside_it(world, cell):
     """Somebody wrote into the table by hand: the batch would come again until its records are a day old."""
     bad, good = world.measure(120_000, 1), world.measure(150_000, 2, B)
     world.tables.tables["readings"][A, str(bad)]["c1.AAAA"] = {"M": cell}
     assert world.handle(record(1, slot=bad), record(2, B, good)) == {"batchItemFailures": []}
-    assert world.stored == {(B, START): (1, 1)}
+    assert world.stored == {(A, START): (1, 1), (B, START): (1, 1)}
     assert world.said[0]["RollupsInvalid"] == [1]
 
 

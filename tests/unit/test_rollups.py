@@ -154,6 +154,27 @@ def test_a_rebuild_replaces_whatever_is_there(table):
     assert list(table.all()) == [state(2)]
 
 
+def test_over_a_rebuilt_one_nobody_writes_by_the_number_of_cells(table):
+    """Who read before the deletion has more of them."""
+    table.put(state(3))
+    assert not table.rebuild(state(1), marked=True)
+    table.rebuild(state(2))
+    assert not table.put(state(3))
+    assert not table.put(state(1), worn=True)
+    assert table.rebuild(state(1), marked=True)
+    assert list(table.all()) == [state(1)]
+    assert table.put(state(3), worn=True)
+    assert not table.put(state(4))
+
+
+def test_what_is_put_right_to_fewer_cells_is_marked_too(table):
+    table.put(state(3))
+    assert table.replace(state(4), 3)
+    assert table.put(state(4))
+    assert table.replace(state(2), 4)
+    assert not table.put(state(4))
+
+
 def test_a_roll_up_is_replaced_only_where_it_is_the_known_one(table):
     assert table.replace(state(2), None)
     assert not table.replace(state(4), None)

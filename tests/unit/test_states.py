@@ -99,7 +99,7 @@ STATE = State(
 def test_a_state_reads_back_as_it_was_written_beside_what_people_say_of_the_device(table):
     Registry(table, TABLE).put(Device(DEVICE, name="Cellar"))
     assert States(table, TABLE).join(STATE)
-    assert States(table, TABLE).known([DEVICE, DEVICE, "other"]) == {DEVICE: (STATE, 1)}
+    assert States(table, TABLE).known([DEVICE, DEVICE, "other"]) == {DEVICE: (STATE, {"N": "1"})}
     assert Registry(table, TABLE).get(DEVICE).name == "Cellar"
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_written_where_nothing_is_new(table):
     states.join(STATE)
     assert not states.join(STATE)
     assert not states.join(STATE._replace(last_seen=1_000))
-    assert states.known([DEVICE])[DEVICE][1] == 1
+    assert states.known([DEVICE])[DEVICE][1] == {"N": "1"}
 
 
 def test_what_others_wrote_meanwhile_is_joined_and_never_lost(table):

@@ -37,11 +37,13 @@ def test_without_a_counter_the_cell_is_named_by_its_time_to_the_resolution():
     assert cell_name(plain, 1_000) == cell_name(plain, 1_999) != cell_name(plain, 2_000)
 
 
-values = st.dictionaries(
-    st.sampled_from(["temperature", "pressure", "humidity_2", "battery"]),
-    st.one_of(
-        st.integers(-(2**40), 2**40), st.integers(-(10**9), 10**9).map(lambda n: n / 1000), st.booleans(), st.text()
+values = st.builds(
+    dict.__or__,
+    st.dictionaries(
+        st.sampled_from(["temperature", "pressure", "humidity_2", "battery"]),
+        st.one_of(st.integers(-(2**40), 2**40), st.integers(-(10**9), 10**9).map(lambda n: n / 1000), st.booleans()),
     ),
+    st.dictionaries(st.sampled_from(["text", "button"]), st.text()),
 )
 
 

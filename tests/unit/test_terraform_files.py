@@ -64,7 +64,7 @@ def reasons():
             if not isinstance(node, ast.Call):
                 continue
             called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            place = {"DecodeError": 0, "_reject": -2}.get(called)
+            place = {"DecodeError": 0, "reject": -2}.get(called)
             if place is not None and len(node.args) > abs(place):
                 reason = node.args[place]
                 if isinstance(reason, ast.Constant) and isinstance(reason.value, str):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from processor.errors import InvalidWrite, StoreError
+from processor.errors import InvalidWrite
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
 from processor.settings import Settings
@@ -16,7 +16,8 @@ from processor.store.reader import Reader
 from processor.store.rollups import Rollup, Rollups, item_of, ranges_of, rollup_of, window
 from processor.store.states import States, state_of
 from processor.store.tables import cell_name, cell_value, slot_of
-from processor.verify import Plan, Verifier
+from processor.verify.plan import Plan
+from processor.verify.verifier import Verifier
 
 A, B = "CB:B8:33:4C:88:4F", "C0:00:00:00:00:01"
 BASE = 1_700_000_100  # the start of a range
@@ -187,10 +188,47 @@ def test_what_cannot_be_written_is_left_as_a_difference(store):
     assert (dict(report.left), dict(report.fixed)) == ({"missing": 1}, {})
 
 
-def test_an_item_that_is_no_roll_up_is_a_clear_error(store):
-    del store.rollup(A, BASE)["q"]
-    with pytest.raises(StoreError, match=f"an item of {A}, of 2023-11-14, that is none .* delete it"):
-        verify(store)
+@pytest.mark.parametrize("broken", [{}, {"n": {"S": "many"}, "q": {"M": {}}, "r": {"N": "1"}}], ids=str)
+def test_an_item_that_is_no_roll_up_is_found_and_written_anew(store, broken):
+    """It holds up neither the other ranges nor the fix. The roll-up function would never write over it."""
+    right = store.rollup(A, BASE).copy()
+    key = {name: right[name] for name in ("device", "start")}
+    store.tables["rollups"][A, str(BASE)] = key | broken
+    assert dict(verify(store).left) == {"unreadable": 1}
+    assert dict(verify(store, Plan(devices=[A])).left) == {"unreadable": 1}
+    assert dict(verify(store, Plan(fix=True)).fixed) == {"unreadable": 1}
+    written = store.rollup(A, BASE)
+    assert {name: written[name] for name in right} == right
+    assert verify(store).passed
+
+
+def test_an_item_that_is_no_roll_up_where_no_readings_are_stays_until_it_is_deleted(store):
+    store.tables["rollups"][B, str(BASE + 3000)] = {"device": {"S": B}, "start": {"N": str(BASE + 3000)}}
+    assert dict(verify(store, Plan(fix=True)).left) == {"unreadable": 1}
+    del store.tables["rollups"][B, str(BASE + 3000)]
+    assert verify(store).passed
+
+
+def test_a_state_that_is_none_is_found_and_written_anew(store):
+    right = dict(store.tables["devices"][A,])
+    store.tables["devices"][A,] |= {"latest": {"S": "20.5"}, "revision": {"S": "second"}}
+    assert dict(verify(store).left) == {"unreadable": 1}
+    assert dict(verify(store, Plan(fix=True)).fixed) == {"unreadable": 1}
+    assert store.tables["devices"][A,] == right | {"revision": {"N": "1"}}
+    assert verify(store).passed
+
+
+def test_a_cell_that_is_none_is_named_and_no_fix_passes_over_it(store):
+    slot = slot_of(BASE * 1000)
+    store.tables["readings"][A, str(slot)]["c1.AAAA"] = {"M": {}}
+    store.tables["readings"][A, "7"] = {"device": {"S": A}, "slot": {"N": "7"}}
+    store.tables["rollups"][A, "8"] = {"device": {"S": A}, "start": {"N": "8"}}
+    report = verify(store, Plan(fix=True))
+    assert (report.passed, dict(report.left), dict(report.fixed)) == (False, {}, {})
+    assert sorted((each.table, each.start, each.part) for each in report.unread if each.start) == [
+        ("readings", slot, "c1.AAAA")
+    ]
+    assert {each.part for each in report.unread} == {"c1.AAAA", "the item of slot 7", "the item of start 8"}
 
 
 def test_only_the_ranges_and_devices_that_are_meant_are_compared(store):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import lru_cache, partial
 from typing import Protocol
 
 from processor.decode.advertisement import MANUFACTURER_DATA, MAX_LEGACY, SERVICE_DATA_16, local_name
-from processor.decode.compiler import HEAD, Whole
 from processor.decode.fields import Decoded
 from processor.decode.formats import (
     airthings,
@@ -33,6 +33,7 @@ from processor.decode.formats import (
     teltonika,
     thermopro,
 )
+from processor.decode.short import HEAD, Alone, Whole, row_by_row
 from processor.reading import Reading
 
 
@@ -73,6 +74,9 @@ class Fixed(Protocol):
 
     def compile_whole(self) -> Whole:
         """Return its short way."""
+
+    def compile_alone(self, size: int) -> Alone:
+        """Return its short way where nothing but flags stands beside it."""
 
 
 class Decoder(Protocol):
@@ -150,10 +154,20 @@ FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
 )
 """Formats that their length and first byte tell, and whose values are the table's and nothing else."""
 
+_TABLES: dict[Whole, Fixed] = {}
+"""The tables of the short ways that follow."""
+
+
+def _compiled(table: Fixed) -> Whole:
+    way = table.compile_whole()
+    _TABLES[way] = table
+    return way
+
+
 WHOLE: dict[bytes, Whole] = {
     bytes([HEAD - 1 + table.length, ad_type]) + number.to_bytes(2, "little") + first: way
     for ad_type, number, tables in FIXED
-    for table, way in [(table, table.compile_whole()) for table in tables]
+    for table, way in [(table, _compiled(table)) for table in tables]
     for first in table.starts
 }
 """The short way of those formats: by the AD structure's length, type, identifier and the payload's first byte. It takes
@@ -161,13 +175,21 @@ half of the time; for what it leaves (something is not as it should be), their m
 
 MODELLED: dict[tuple[str, bytes], Whole] = {
     (model, bytes([HEAD - 1 + length, MANUFACTURER_DATA]) + company.to_bytes(2, "little")): way
-    for table, way in [(table, table.compile_whole()) for table in switchbot.MANUFACTURER]
+    for table, way in [(table, _compiled(table)) for table in switchbot.MANUFACTURER]
     for model in table.models
     for length in range(table.length, MAX_LEGACY - HEAD + 1)
     for company in (switchbot.COMPANY, switchbot.COMPANY_NORDIC)
 }
 """The short way where neither the payload nor anything beside it tells the model: by the one that is remembered, and
 the AD structure's length, type and identifier. What follows the bytes of the table is not known, but may be there."""
+
+
+@lru_cache(maxsize=1024)
+def alone_of(way: Whole, size: int) -> Alone | None:
+    """Return the shorter way where nothing but flags stands beside the AD structure, and all are `size` bytes."""
+    table = _TABLES.get(way)
+    return None if table is None else table.compile_alone(size)
+
 
 BY_NAME: dict[bytes, Decoder] = {
     **dict.fromkeys(inkbird.NAMES, inkbird.decode),
@@ -183,6 +205,17 @@ BY_UUID: dict[bytes, Decoder] = {
     sensorpush.UUID_HT1: sensorpush.decode,
 }
 """The same by a service UUID of 2 or 16 bytes, as advertised."""
+
+STARTS: dict[Decoder | None, Container[int]] = {_apple: ibeacon.IBEACON.magic[:1]}
+"""What a payload must start with, that its decoder may know it: Apple's devices say something else all day."""
+
+OBJECTS: dict[Decoder | None, Callable[[], Alone]] = {
+    decoder: partial(row_by_row, decoder, table_of)
+    for decoder, table_of in (
+        (bthome.decode, bthome.table_of), (mibeacon.decode, mibeacon.table_of), (qingping.decode, qingping.table_of)
+    )
+}  # fmt: skip
+"""What makes the shorter ways of formats whose payload is a row of objects."""
 
 NO_WAYS: Mapping[int, Whole] = {}
 _BORROWED_WAYS: dict[Decoder, Callable[[str], Mapping[int, Whole]]] = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from processor.decode.encryption import MIC, decrypt, encrypt
-from processor.decode.fields import Decoded
+from processor.decode.fields import Decoded, Format
 from processor.decode.objects import Object, ObjectFormat
 from processor.errors import DecodeError, KeyMissing
 from processor.reading import Value, address_of
@@ -174,6 +174,12 @@ def decode(
     values = _read(plain, 0)
     packet_id = _packet_id(values)
     return Decoded(_NAME, values, counter if packet_id is None else packet_id, own, plain)
+
+
+def table_of(data: bytes) -> Format | None:
+    """Return the layout of service data, after the UUID, that are like these, which `decode` has read in the clear."""
+    start = 7 if data[0] & ADDRESS else 1
+    return BTHOME.table_of(data, start, range(1, start))
 
 
 def encode(

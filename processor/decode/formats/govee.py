@@ -21,10 +21,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 from processor.decode.advertisement import local_name
-from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.custom import Custom
 from processor.decode.fields import Decoded, Field, Format
 from processor.decode.linear import Linear
+from processor.decode.short import BORROWED_HEAD, Whole
 from processor.errors import DecodeError
 from processor.reading import Value
 
@@ -38,10 +38,12 @@ _GLUED, _GLUE = b"INTELLI_ROCKS", 25
 _SOURCE = "github.com/Bluetooth-Devices/govee-ble 1.5"
 _CLIMATE = {"temperature": "0.1", "humidity": "0.1", "battery": "1"}
 _TENTHS = Linear.of("0.1")
-_unpack = struct.Struct(">I").unpack_from
+_unpack = struct.Struct(">HBB").unpack_from
 _new = tuple.__new__
 LOW, HIGH = -40, 100
 """°C, what a temperature must be within."""
+_HIGHEST = HIGH * 10_000 + 999
+"""Of a packed value without its sign."""
 
 
 def _packed(data: bytes, at: int, name: str) -> tuple[float, float]:
@@ -81,7 +83,7 @@ def _climate(name: str, start: bytes, size: int) -> Custom:
     at = len(start)
 
     def say(data: bytes, first: int) -> dict[str, Value] | None:
-        return _said(*_unpack(data, first + at))
+        return _said(data, first + at)
 
     def read(data: bytes) -> Decoded:
         _check(data, size, name)
@@ -96,17 +98,18 @@ def _climate(name: str, start: bytes, size: int) -> Custom:
     return Custom(name, _SOURCE, _CLIMATE, read, write, length=size, magic=start, say=say)
 
 
-def _said(number: int) -> dict[str, Value] | None:
-    """Return what a packed value and the battery say, 32 bits; None for an altered packet. `_packed`, but faster."""
-    battery = number & 0x7F
-    if number & 0x80:
-        return {"battery": battery}
-    tenths, humidity = divmod(number >> 8 & 0x7FFFFF, 1000)
-    if number >> 31:
-        tenths = -tenths
-    if not LOW * 10 <= tenths <= HIGH * 10:
+def _said(data: bytes, at: int) -> dict[str, Value] | None:
+    """Return what a packed value and the battery say; None for an altered packet. `_packed`, but faster."""
+    packed, low, battery = _unpack(data, at)
+    packed = packed << 8 | low
+    if battery > 0x7F:
+        return {"battery": battery & 0x7F}
+    if packed <= _HIGHEST:
+        return {"temperature": packed // 1000 / 10, "humidity": packed % 1000 / 10, "battery": battery}
+    tenths, humidity = divmod(packed & 0x7FFFFF, 1000)
+    if packed <= 0x7FFFFF or -tenths < LOW * 10:
         return None
-    return {"temperature": tenths / 10, "humidity": humidity / 10, "battery": battery}
+    return {"temperature": -tenths / 10, "humidity": humidity / 10, "battery": battery}
 
 
 def _check(data: bytes, size: int, name: str) -> None:
@@ -125,7 +128,7 @@ def _read_h5108(data: bytes) -> Decoded:
 def _say_h5178(data: bytes, at: int) -> dict[str, Value] | None:
     """Say a base station's own values (sensor 0) or those of the outdoor sensor that it hears (1)."""
     sensor = data[at + 2]
-    values = _said(*_unpack(data, at + 3))
+    values = _said(data, at + 3)
     if values is None or not sensor:
         return values
     return None if sensor > 1 else {f"{quantity}_2": value for quantity, value in values.items()}

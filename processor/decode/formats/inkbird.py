@@ -14,8 +14,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 
-from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.fields import Decoded, Field, Format
+from processor.decode.short import BORROWED_HEAD, Whole
 from processor.errors import DecodeError
 from processor.reading import Value
 
@@ -35,20 +35,21 @@ IBS = Format(
 )  # fmt: skip
 
 FORMATS = (IBS,)
-_unpack = struct.Struct("<BBHBHB").unpack_from
+_unpack = struct.Struct("<5BHB").unpack_from
+_ABOVE = 10_000 >> 8
 
 
 def check(data: bytes, at: int) -> None:
     """See that the CRC is right and no percentage above 100. Raises DecodeError."""
-    a, b, humidity, e, found, battery = _unpack(data, at)
-    if found != _A[a] ^ _B[b] ^ _C[humidity & 255] ^ _D[humidity >> 8] ^ _E[e]:
+    a, b, c, d, e, found, battery = _unpack(data, at)
+    if found != _A[a] ^ _B[b] ^ _C[c] ^ _D[d] ^ _E[e]:
         payload = data[at : at + LENGTH]
         expected = crc(payload[:_CHECKED])
         raise DecodeError(
             "crc", f"the CRC is {payload[_CRC].hex()}, expected {expected.hex()}: the packet was altered",
             where=IBS.name, offset=_CHECKED, payload=payload,
         )  # fmt: skip
-    if battery > 100 or 10_000 < humidity < 0xFFFF:
+    if battery > 100 or (d >= _ABOVE and 10_000 < d << 8 | c < 0xFFFF):
         payload = data[at : at + LENGTH]
         raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=payload)
 

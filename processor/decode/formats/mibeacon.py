@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from processor.decode.encryption import MIC, decrypt, encrypt
-from processor.decode.fields import Decoded
+from processor.decode.fields import Decoded, Field, Format
 from processor.decode.formats.mibeacon_objects import OBJECTS
 from processor.decode.tlv import TlvFormat
 from processor.errors import DecodeError, KeyMissing
@@ -80,6 +80,15 @@ def decode(
         values = _read(data, start, product)
     values["packet_id"] = counter
     return _new(Decoded, (_NAME, values, counter, own, plain))
+
+
+def table_of(data: bytes) -> Format | None:
+    """Return the layout of service data, after the UUID, that are like these, which `decode` has read in the clear."""
+    start = 11 if data[0] & ADDRESS else 5
+    if data[0] & CAPABILITY:
+        start += 3 if data[start] & IO_CAPABILITY else 1
+    counter = Field("packet_id", at=4, type="u8")
+    return MIBEACON.table_of(data, start, data[2] | data[3] << 8, range(4, 11 if data[0] & ADDRESS else 5), counter)
 
 
 def encode(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.fields import Decoded, Field, FieldType
+from processor.decode.fields import Decoded, Field, FieldType, Format
 from processor.decode.tlv import Tlv, TlvFormat
 from processor.errors import DecodeError
 from processor.reading import Value, address_of
@@ -71,16 +71,19 @@ def decode(
     data: bytes, address: str | None, keys: Mapping[str, bytes], whole: bytes = b"", model: str | None = None
 ) -> Decoded | None:
     """Decode Qingping's service data, after the UUID. None for a product not known here, or a frame without address."""
-    if len(data) < 2:
-        raise DecodeError("length", f"expected {HEAD} bytes or more, got {len(data)}", where=_NAME, payload=data)
-    control = data[0]
-    if data[1] not in PRODUCTS or not control & ADDRESS:
+    size = len(data)
+    if size >= 2 and (data[1] not in PRODUCTS or not data[0] & ADDRESS):
         return None
-    if len(data) < HEAD:
-        raise DecodeError("length", f"expected {HEAD} bytes or more, got {len(data)}", where=_NAME, payload=data)
-    values = _read(data, HEAD, control & EVENT)
+    if size < HEAD:
+        raise DecodeError("length", f"expected {HEAD} bytes or more, got {size}", where=_NAME, payload=data)
+    values = _read(data, HEAD, data[0] & EVENT)
     own = address_of(data[7:1:-1]) if address is None else None
     return _new(Decoded, (_NAME, values, values.get("packet_id"), own, None))
+
+
+def table_of(data: bytes) -> Format | None:
+    """Return the layout of service data, after the UUID, that are like these, which `decode` has read."""
+    return QINGPING.table_of(data, HEAD, data[0] & EVENT, range(2, HEAD))
 
 
 def encode(values: Mapping[str, Value], *, product: int, address: str, event: bool = False) -> bytes:

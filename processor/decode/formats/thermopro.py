@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from processor.decode.compiler import BORROWED_HEAD, Whole
 from processor.decode.fields import Decoded, Field, Format
+from processor.decode.short import BORROWED_HEAD, Whole
 from processor.errors import DecodeError
 
 NAMES = (b"TP3", b"TP9")

@@ -13,7 +13,6 @@ from processor.local.proxy import Call, Reply
 
 if TYPE_CHECKING:
     from processor.local.faults.run import Run
-    from processor.local.faults.scenes import Scene
 
 FAMILIES = {
     1: "the worker",
@@ -31,13 +30,18 @@ FAMILIES = {
 
 
 PASSING_SECONDS = 0.5
+FIRST_SECONDS = 20.0
+"""The first moment of a fault comes by then, however rare it is."""
+
+SOON_SECONDS = 4.0
 
 
 class Injector:
     """A fault at work in one run, counting what it injected. At each place that it does not override it does nothing.
 
     Its moments are drawn from the run's seed and its own name: about one in `pace` times `every` seconds, each of them
-    `lasting` so many seconds where it is a state rather than an event.
+    `lasting` so many seconds where it is a state rather than an event. One that has never struck takes the first
+    chance that it gets after its first moment; later moments pass where there is none.
     """
 
     every = 1.0
@@ -50,7 +54,7 @@ class Injector:
         self.injected = 0
         self._lock = threading.Lock()
         self._pace = pace * self.every
-        self._next = time.monotonic() + self.random.uniform(0.0, 0.6) * self._pace
+        self._next = time.monotonic() + self.random.uniform(0.0, min(0.6 * self._pace, FIRST_SECONDS))
 
     def end(self) -> None:
         """Be at work no longer, and leave nothing behind that a run could not end with."""
@@ -64,16 +68,29 @@ class Injector:
             now = time.monotonic()
             if now < self._next:
                 return False
-            missed = now > self._next + PASSING_SECONDS
-            self._next = now + self.random.uniform(0.5, 1.5) * self._pace
+            missed = bool(self.injected) and now > self._next + PASSING_SECONDS
+            self._next = now + self._gap(self._pace)
             return not missed
+
+    def again(self) -> None:
+        """Have another moment soon: this one came to nothing."""
+        with self._lock:
+            self._next = time.monotonic() + self._gap(SOON_SECONDS)
+
+    def hasten(self) -> None:
+        """Have the next moment now."""
+        with self._lock:
+            self._next = min(self._next, time.monotonic())
+
+    def _gap(self, mean: float) -> float:
+        return self.random.uniform(0.5, 1.5) * min(mean, self._pace)
 
     def on(self) -> bool:
         """Tell whether the fault's state lasts now."""
         with self._lock:
             now = time.monotonic()
             if now >= self._next + self.lasting:
-                self._next = now + self.random.uniform(0.5, 1.5) * self._pace
+                self._next = now + (self._gap(self._pace) if self.injected else 0.0)
             return now >= self._next
 
     def count(self) -> None:
@@ -108,6 +125,22 @@ class Sent:
 
     data: bytes
     key: str | None = None
+
+
+@dataclass
+class Scene:
+    """What a scene came to: how often its fault was injected, what was lost, doubled or otherwise wrong; figures."""
+
+    injected: int
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    figures: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether nothing is wrong, and the fault really happened."""
+        return bool(self.injected) and not (self.lost or self.doubled or self.problems)
 
 
 @dataclass(frozen=True)

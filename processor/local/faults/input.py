@@ -14,6 +14,7 @@ from processor.decode.envelope import seal
 from processor.decode.gateways import Advertisement, plain
 from processor.local.faults.fault import Injector, Sent
 from processor.local.sensors import Sensor
+from processor.store.tables import SLOT_MS, slot_of
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 
@@ -47,11 +48,17 @@ class Crowd(Input):
     def __init__(self, *, every: float = 1.0) -> None:
         super().__init__(crowd, every=every)
 
+    def records(self) -> Iterable[Sent]:
+        """Return the records of an injection that is due, which counts when they are handled."""
+        return list(crowd(Source(self))) if self.due() else ()
+
     def line(self, name: str, line: str) -> None:
         """Look at each blob of a function (Amazon CloudWatch User Guide: a metric has at most 100 values)."""
         if '"_aws"' not in line:
             return
         blob = orjson.loads(line)
+        if blob.get("Records", 0) > MOST_VALUES:
+            self.count()
         for directive in blob["_aws"]["CloudWatchMetrics"]:
             for metric in directive["Metrics"]:
                 values = blob[metric["Name"]]
@@ -158,13 +165,28 @@ def clock_ahead(at: Callable[[int], int]) -> Callable[[Source], Iterator[Sent]]:
 
 
 def wrap_around(source: Source) -> Iterator[Sent]:
-    """Have a counter of 16 bits pass its end (65,534: the next means "not available"), in and across records."""
+    """Have counters pass their ends, in and across records.
+
+    One of 16 bits begins anew behind 65,534 (the next means "not available"), one of 8 bits within a slot.
+    """
     sensor = source.sensor()
     times = [source.now - (8 - n) * SECOND for n in range(8)]
     end = source.measure(sensor, times[:4], sequence=65_531)
     start = source.measure(sensor, times[4:], sequence=0)
     yield source.record(start)
     yield source.record([*end, *start])
+    yield from _wrapped_within_a_slot(source)
+
+
+def _wrapped_within_a_slot(source: Source) -> Iterator[Sent]:
+    """Have a counter of 8 bits (BTHome's packet id) go all the way round within one slot, where it is warmer then."""
+    sensor = source.sensor("bthome")
+    begin = slot_of(source.now - 2 * SLOT_MS) * 1000
+    first = source.measure(sensor, [begin + n * 50 for n in range(256)], sequence=250)
+    sensor.temperature += 1.0
+    again = source.measure(sensor, [begin + n * 50 for n in range(256, 264)])
+    yield source.record([*first[:8], *again])
+    yield source.record(first)
 
 
 def reboot(source: Source) -> Iterator[Sent]:

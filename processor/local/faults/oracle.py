@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from processor.local.check import Cell, Expected, Verdict, compare, stream_records
+from processor.local.check import Cell, Verdict, compare, stream_records
 from processor.local.faults.run import Run
 from processor.local.faults.versions import LATER
 from processor.local.fleet import Fleet
@@ -17,26 +18,22 @@ from processor.reading import Reading
 from processor.rules import known_gateways
 from processor.store import client
 from processor.store.tables import AttributeValue, slot
-from processor.verify import Plan, Verifier
-
-EXCUSED = {"invalid_write"}
-"""Reasons for which what was fit to be decoded may be in quarantine: the item was full."""
+from processor.verify.plan import Plan
+from processor.verify.verifier import Verifier
 
 
 @dataclass
 class Judgement:
     """What a run came to.
 
-    lost: neither stored nor kept in quarantine. doubled: stored, and not explained by what was sent, or counted more
-    often than it was measured. problems: whatever else must not be.
+    lost: not stored, or rejected and not kept in quarantine. doubled: stored, and not explained by what was sent, or
+    counted more often than it was measured. problems: whatever else must not be.
     """
 
     verdict: Verdict
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    quarantined: int = 0
-    """Readings that no item had room for."""
     balance: str = ""
     rollups: int = 0
 
@@ -59,74 +56,69 @@ def judge(run: Run, fleet: Fleet | None = None) -> Judgement:
     records = stream_records(system.kinesis, STREAM)
     items = list(system.reader.scan())
     keys = {**system.settings.bindkeys, **run.registered.keys}
-    known = known_gateways(system.settings)
-    verdict = compare(system.sent, records, items, entries, system.limits, keys, known)
+    verdict = compare(system.sent, records, items, entries, system.limits, keys, known_gateways(system.settings))
     found = Judgement(verdict)
-    rotated = _rotated_places(run, records)
-    _quarantine(found, entries, rotated)
-    spared = _spared(verdict, records, lambda some: Expected.of(some, system.limits, keys, known))
-    lost = [cell for cell in verdict.lost if cell[0] not in run.rotated]
-    found.quarantined = len(spared.intersection(lost))
-    found.lost += [f"{cell}" for cell in lost if cell not in spared]
+    rotated = Rotated.of(run, records, entries, verdict)
+    found.lost += [f"{cell}" for cell in verdict.lost] + rotated.lost
+    found.lost += [f"{place} is rejected, and not in quarantine" for place in verdict.not_quarantined]
     if verdict.missing_records:
         found.lost.append(f"{verdict.missing_records} records are not in the stream")
-    found.doubled += [f"{cell} was never sent" for cell in verdict.foreign if cell[0] not in run.rotated]
-    older = any(run.injected[name] for name in ("deploy-mid-batch", "old-version-replays"))
-    found.problems += [f"{cell} is not as it was sent" for cell in _changed(verdict, items, older)]
-    _balance(found, run, rotated)
-    _truth(found, run, spared, _kept_of_rotated(entries, rotated))
-    if fleet is not None:
-        own = {sensor.address for sensor in fleet.sensors}
-        stored = {device: each for device, each in verdict.readings.items() if device in own}
-        found.problems += [f"the fleet's measurements: {line}" for line in fleet.compare(stored)]
-    _rollups(found, run)
-    found.problems += run.witness.problems + run.errors
-    return found
-
-
-def _rotated_places(run: Run, records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """Return the records of sensors whose key was changed: either outcome is right, by the moment."""
-    devices = {data: device for device, each in run.rotated.items() for data in each}
-    return {
-        (record["ShardId"], record["SequenceNumber"]): devices[record["Data"]]
-        for record in records
-        if record["Data"] in devices
-    }
-
-
-def _kept_of_rotated(entries: Iterable[Mapping[str, Any]], rotated: Mapping[tuple[str, str], str]) -> dict[str, int]:
-    kept: dict[str, int] = {}
-    for entry in entries:
-        device = rotated.get((entry["shard"], entry["sequence_number"]))
-        if device is not None:
-            kept[device] = kept.get(device, 0) + 1
-    return kept
-
-
-def _quarantine(found: Judgement, entries: Iterable[Mapping[str, Any]], rotated: Mapping[tuple[str, str], str]) -> None:
-    """Judge what quarantine holds, and what it does not."""
+    found.doubled += [f"{cell} was never sent" for cell in verdict.foreign if cell not in rotated.stored]
     reasons = {
         (entry["shard"], entry["sequence_number"], each["index"]): each["reason"]
         for entry in entries
         for each in entry["rejected"]
     }
-    found.lost += [
-        f"{place} is rejected, and not in quarantine"
-        for place in found.verdict.not_quarantined
-        if place[:2] not in rotated
-    ]
     found.problems += [
         f"{place} is in quarantine for {reasons[place]}, and fit to be stored"
-        for place in found.verdict.wrongly_quarantined
-        if place[:2] not in rotated and reasons[place] not in EXCUSED
+        for place in verdict.wrongly_quarantined
+        if place[:2] not in rotated.places
     ]
+    found.problems += [f"{cell} is not as it was sent" for cell in _changed(verdict, items, run.versions.changed)]
+    found.problems += run.witness.firsts.see(items)
+    _balance(found, rotated)
+    _truth(found, run, rotated)
+    if fleet is not None:
+        own = {sensor.address for sensor in fleet.sensors}
+        stored = {device: each for device, each in verdict.readings.items() if device in own}
+        found.problems += [f"the fleet's measurements: {line}" for line in fleet.compare(stored)]
+    _rollups(found, run)
+    found.problems += run.witness.problems + run.order.problems + run.errors
+    return found
 
 
-def _spared(verdict: Verdict, records: Iterable[Mapping[str, Any]], expected: Any) -> set[Cell]:
-    """Return the cells of the records that quarantine holds although they can be decoded: they are not lost."""
-    places = {place[:2] for place in verdict.wrongly_quarantined}
-    some = [record for record in records if (record["ShardId"], record["SequenceNumber"]) in places]
-    return set(expected(some).cells) if some else set()
+@dataclass
+class Rotated:
+    """What became of the records of sensors whose key was changed: stored or in quarantine, as the key was just then.
+
+    places: all of them. stored: their cells that the table holds. kept: per device, records that only quarantine holds.
+    lost: records that neither holds.
+    """
+
+    places: set[tuple[str, str]] = field(default_factory=set)
+    stored: set[Cell] = field(default_factory=set)
+    kept: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, run: Run, records: Iterable[Mapping[str, Any]], entries: Iterable[Mapping[str, Any]], verdict: Verdict
+    ) -> Rotated:
+        """Open each record by the key that it was sealed with, and look for it in the table and in quarantine."""
+        found = cls()
+        quarantined = {(entry["shard"], entry["sequence_number"]) for entry in entries}
+        for record in records:
+            if record["Data"] not in run.rotated:
+                continue
+            device, key = run.rotated[record["Data"]]
+            place = (record["ShardId"], record["SequenceNumber"])
+            cells = run.expected([record], {device: key}).cells.keys()
+            found.places.add(place)
+            found.stored |= cells & set(verdict.foreign)
+            if not cells <= found.stored:
+                found.kept[device] += place in quarantined
+                found.lost += [] if place in quarantined else [f"{place}, of {device}, whose key was changed"]
+        return found
 
 
 def _changed(verdict: Verdict, items: Iterable[Mapping[str, AttributeValue]], older: bool) -> list[Cell]:
@@ -155,31 +147,27 @@ def _by_older(stored: Reading, sent: Reading) -> bool:
     return (stored.at, stored.format, stored.values) == (sent.at, sent.format, known)
 
 
-def _balance(found: Judgement, run: Run, rotated: Mapping[tuple[str, str], str]) -> None:
+def _balance(found: Judgement, rotated: Rotated) -> None:
     """Add up what the scans found: every advertisement sent must be in one of the places."""
     verdict, expected = found.verdict, found.verdict.expected
-    stored = len(expected.cells) - len(verdict.lost)
-    kept = len(expected.rejected) - len(verdict.not_quarantined) + found.quarantined
-    ignored = expected.ignored.total()
-    either = len(expected.unknown) - expected.ignored["unknown_format"]
-    changed = sum(cell[0] in run.rotated for cell in verdict.lost)
-    changed += sum(place[:2] in rotated for place in verdict.not_quarantined)
-    total = stored + expected.copies + kept + ignored + either + changed
+    stored = len(expected.cells) - len(verdict.lost) + len(rotated.stored)
+    kept = len(expected.rejected) - len(verdict.not_quarantined) + rotated.kept.total()
+    # Without its key, which changed, an advertisement counts as one of a neighbour's.
+    ignored = expected.ignored.total() - len(rotated.places) + len(expected.unknown)
+    ignored -= expected.ignored["unknown_format"]
+    total = stored + expected.copies + kept + ignored
     found.balance = (
         f"{expected.advertisements:,} advertisements = {stored:,} stored + {expected.copies:,} copies + "
-        f"{kept:,} quarantined + {ignored:,} ignored" + (f" + {changed:,} under a changed key" if changed else "")
+        f"{kept:,} quarantined + {ignored:,} ignored"
     )
     if total != expected.advertisements and not found.lost:
         found.problems.append(f"the ledger does not balance: {found.balance}")
 
 
-def _truth(found: Judgement, run: Run, spared: set[Cell], kept: Mapping[str, int]) -> None:
+def _truth(found: Judgement, run: Run, rotated: Rotated) -> None:
     """Compare the readings of the faults' own sensors with how often those measured."""
-    full: dict[str, int] = {}
-    for device, _, _ in spared.intersection(found.verdict.lost):
-        full[device] = full.get(device, 0) + 1
     for device, measured in run.truth.items():
-        there = len(found.verdict.readings.get(device, ())) + full.get(device, 0) + kept.get(device, 0)
+        there = len(found.verdict.readings.get(device, ())) + rotated.kept[device]
         if there < measured:
             found.lost.append(f"{device}: {measured} measurements, {there} readings")
         elif there > measured:

@@ -13,9 +13,10 @@ from processor.local.faults import input, scenes, service, wire  # noqa: A004 - 
 from processor.local.faults.answers import NO_LIST, NOT_JSON, Answer, AnswerLost, NotInvoked, Redelivered, report
 from processor.local.faults.fault import Fault
 from processor.local.faults.input import DAY, HOUR, MINUTE, SECOND, Input
-from processor.local.faults.service import Deployed, Reshard
+from processor.local.faults.reshard import Reshard, SingleShard, merge, split
+from processor.local.faults.service import Deployed
 from processor.local.faults.wire import Wire, refused_with, rolls_up, table
-from processor.local.faults.worker import Freeze, Kill, KillAfter, KillAny
+from processor.local.faults.worker import Freeze, Hang, Kill, KillAfter, KillAny
 
 CELLS = "cells are set with if_not_exists, named by the reading's own identity"
 AGAIN = "no answer, no checkpoint: the batch comes again, and writing it again changes nothing"
@@ -38,9 +39,9 @@ FAULTS = (
           partial(Kill, "amid", rolls_up, every=KILLS)),
     Fault("kill-any", 1, "SIGKILL for any worker at any moment: idle, starting, at work", AGAIN,
           partial(KillAny, every=KILLS)),
-    Fault("freeze", 1, "SIGSTOP for a second amid a write, then SIGCONT", FAILED, partial(Freeze, 1.0)),
-    Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout ends the worker", AGAIN,
-          partial(Freeze, None, every=8)),
+    Fault("freeze", 1, "SIGSTOP amid a write for longer than it may take, then SIGCONT", FAILED, partial(Freeze, 2.5)),
+    Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout has ended the worker", AGAIN,
+          partial(Hang, every=8)),
     Fault("out-of-memory", 1, "answers so large that the worker passes its memory and is killed", AGAIN,
           partial(Wire, wire.padded, every=4, lasting=0.5)),
     Fault("throttled-table", 2, "every write is throttled for a while", FAILED,
@@ -66,8 +67,8 @@ FAULTS = (
           "what is no answer of DynamoDB's is no success", partial(Wire, wire.garbled, every=0.3)),
     Fault("slow", 2, "answers come late, some later than the client waits", FAILED, partial(Wire, wire.slow)),
     Fault("refused", 2, "nothing listens at the endpoint for a while", FAILED, partial(wire.Refusing, every=2)),
-    Fault("no-address", 2, "the endpoint's name has no address for a while", FAILED,
-          partial(wire.UnknownHost, every=3)),
+    Fault("no-address", 2, "the workers are ended, and for a while new ones get an endpoint whose name has no address",
+          FAILED, partial(wire.UnknownHost, every=3)),
 
     Fault("poison-first", 3, "of five records the first can never be decoded", QUARANTINE,
           partial(Input, input.poison_at(0))),
@@ -102,9 +103,9 @@ FAULTS = (
           partial(Input, input.gateways_apart(0, -25 * SECOND, 25 * SECOND))),
 
     Fault("split", 5, "a shard is split amid its batches", "parents are finished before their children are read",
-          partial(Reshard, service.split)),
+          partial(Reshard, split)),
     Fault("merge", 5, "two shards are merged amid their batches", "parents are finished before their children are read",
-          partial(Reshard, service.merge)),
+          partial(Reshard, merge)),
     Fault("iterators-expire", 5, "every shard iterator expires", "a new iterator begins after what was read",
           service.IteratorsExpire),
     Fault("disabled", 5, "the mapping is disabled and enabled again", "it goes on from its checkpoints",
@@ -116,12 +117,14 @@ FAULTS = (
     Fault("reshard-mid-batch", 5, "shards split and merge amid batches that fail half-way",
           "parents are finished before their children are read", scene=scenes.reshards),
 
-    Fault("hot-key", 6, "forty records under one partition key", "a lane keeps its order, the others go on",
+    Fault("hot-key", 6, "forty records under one partition key",
+          "a key's records are delivered in order, one batch at a time",
           partial(Input, input.hot_key)),
-    Fault("random-keys", 6, "one device's records under forty partition keys", "nothing depends on order",
+    Fault("random-keys", 6, "one device's records under forty partition keys", "a write sets its own cells alone",
           partial(Input, input.random_keys)),
-    Fault("single-shard", 6, "all shards are merged into one", "nothing depends on the number of shards",
-          partial(Reshard, service.merge_all, every=2)),
+    Fault("single-shard", 6, "all shards are merged into one, and for a second records go through it alone",
+          "a child is read from its beginning",
+          partial(SingleShard, every=2)),
 
     Fault("late-by-seconds", 7, "readings come up to a minute late, in no order", "nothing depends on order",
           partial(Input, input.late_by(SECOND, MINUTE))),
@@ -137,8 +140,8 @@ FAULTS = (
           partial(Input, input.clock_ahead(lambda _now: (2**31 - 1) * 1000))),
     Fault("clock-ahead", 7, "a gateway's clock is three hours ahead", "a time ahead is replaced by the envelope's",
           partial(Input, input.clock_ahead(lambda now: now + 3 * HOUR))),
-    Fault("wrap-around", 7, "a sensor's counter begins anew at its end",
-          "nothing depends on a counter's order", partial(Input, input.wrap_around)),
+    Fault("wrap-around", 7, "a counter of 16 bits begins anew at its end, one of 8 bits within a slot",
+          "a cell's name has the payload's digest beside the counter", partial(Input, input.wrap_around)),
     Fault("reboot", 7, "a sensor begins to count anew within one slot",
           "a cell's name has the payload's digest beside the counter", partial(Input, input.reboot)),
 
@@ -160,7 +163,7 @@ FAULTS = (
     Fault("secret-rotated", 9, "a sensor's key and its secret are changed",
           "what a key does not open is quarantined whole", service.SecretRotated),
 
-    Fault("deploy-mid-batch", 10, "an older version is deployed amid the work, and the present one again", CELLS,
+    Fault("deploy-mid-batch", 10, "an older version is deployed, and the present one again; each gets copies", CELLS,
           partial(Deployed, every=3)),
     Fault("old-version-replays", 10, "an older version is given batches that were handled", CELLS, service.OldReplays),
 

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
-from processor.decode.gateways import Advertisement
+from processor.decode import NO_KEYS
 from processor.errors import LocalError
 from processor.local.aws import EmbeddedAws
+from processor.local.check import Expected
 from processor.local.faults.fault import Fault, Injector, Sent
-from processor.local.faults.input import post
-from processor.local.faults.ports import process_of
+from processor.local.faults.order import Order
 from processor.local.faults.registered import Registered
+from processor.local.faults.traffic import Traffic
 from processor.local.faults.versions import Versions
+from processor.local.faults.wire import quarantines
 from processor.local.faults.witness import Witness
+from processor.local.faults.workers import Workers
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.outbox import MAXIMUM_RECORD
 from processor.local.proxy import Call, Proxy, Reply
 from processor.local.seams import Invoke, Keep, Seams, Sink
 from processor.local.sensors import Sensor
 from processor.local.system import System
+from processor.rules import known_gateways
 from processor.store import client
-
-LARGEST_RECORD = 10 * 1024 * 1024
-"""Bytes of a Kinesis record at most, its key included."""
 
 TICK_SECONDS = 0.02
 FIRST_SENSOR = 40_000
 PATIENCE_SECONDS = 60.0
+TRAFFIC_SECONDS = 0.05
 
 
 class Run(Seams):
@@ -48,10 +46,12 @@ class Run(Seams):
         self.seed = seed
         self.injectors: dict[str, Injector] = {}
         self.injected: Counter[str] = Counter()
-        self.kills = 0
+        self.single_until = 0.0
+        """Until then (time.monotonic()) nobody reshards: there is to be one shard."""
         self.truth: Counter[str] = Counter()
-        self.rotated: dict[str, set[bytes]] = {}
-        """Devices whose key was changed, with the records that they were heard in."""
+        self.rotated: dict[bytes, tuple[str, bytes]] = {}
+        """Records of devices whose key was changed, each with the device and the key that it was sealed with."""
+        self.order = Order()
         self.errors: list[str] = []
         """What went wrong in the faults' own doing."""
         self._lock = threading.Lock()
@@ -74,7 +74,8 @@ class Run(Seams):
         with contextlib.ExitStack() as stack:
             dynamodb = stack.enter_context(contextlib.closing(client(system.settings)))
             self.registered = Registered(system, dynamodb)
-            self.versions = stack.enter_context(Versions(system, self.kill))
+            self.workers = Workers(system)
+            self.versions = stack.enter_context(Versions(system, self.workers.replace))
             self.witness = stack.enter_context(Witness(system, dynamodb, self))
             stack.callback(self._stop)
             yield self
@@ -100,14 +101,16 @@ class Run(Seams):
     def invoke(self, name: str, invoke: Invoke) -> Invoke:
         """Invoke through every injector, the witness looking at what the mapping is told in the end."""
 
-        def invoked(event: bytes) -> Any:
-            following = invoke
+        def around(following: Invoke) -> Invoke:
             for injector in self._working():
                 following = _through(injector, name, following)
-            answer = following(event)
-            if name == "ingest":
-                self.witness.answered(event, answer)
-            return answer
+            return following
+
+        def invoked(event: bytes) -> Any:
+            if name != "ingest":
+                return around(invoke)(event)
+            with self.order.delivering(event):
+                return self.witness.invoked(event, invoke, around)
 
         return invoked
 
@@ -134,11 +137,8 @@ class Run(Seams):
         return kept
 
     def _call(self, call: Call) -> Reply | None:
-        for injector in self._working():
-            reply = injector.call(call)
-            if reply is not None:
-                return reply
-        return None
+        reply = next(filter(None, (injector.call(call) for injector in self._working())), None)
+        return self.witness.poison.put(call, reply) if quarantines(call) else reply
 
     def _working(self) -> list[Injector]:
         return list(self.injectors.values())
@@ -152,18 +152,37 @@ class Run(Seams):
                 injector = fault.make()
                 injector.begin(self, fault.name, self.seed, pace)
                 self.injectors[fault.name] = injector
+        self._start()
+
+    def _start(self) -> None:
         self._stopping.clear()
         self._thread = threading.Thread(target=self._tick, name="faults", daemon=True)
         self._thread.start()
 
+    def wait_for_all(self) -> None:
+        """Give those that have not struck yet their turn, the others ended; records go on coming, a minute at most."""
+        self._end([name for name, injector in self.injectors.items() if injector.injected])
+        self._start()
+        waiting = list(self.injectors.values())
+        for injector in waiting:
+            injector.hasten()
+        traffic = Traffic(self)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not all(injector.injected for injector in waiting) and time.monotonic() < deadline:
+            traffic.send(waiting[0])
+            time.sleep(TRAFFIC_SECONDS)
+
     def finish(self) -> None:
         """End them all, and wait for what they left to be done."""
+        self._end(list(self.injectors))
+        self.settle()
+
+    def _end(self, names: Iterable[str]) -> None:
         self._stop()
-        working, self.injectors = self.injectors, {}
-        for name, injector in working.items():
+        for name in names:
+            injector = self.injectors.pop(name)
             injector.end()
             self.injected[name] += injector.injected
-        self.settle()
 
     def settle(self) -> None:
         """Wait for what was to be done later."""
@@ -204,8 +223,8 @@ class Run(Seams):
                 self.errors.append(f"{type(error).__name__}: {error}")
 
         thread = threading.Thread(target=run, name="later", daemon=True)
-        self._laters.append(thread)
         thread.start()
+        self._laters.append(thread)
 
     def put(self, sent: Sent) -> None:
         """Put a record into the stream; one that the outbox has no room for too."""
@@ -226,26 +245,11 @@ class Run(Seams):
         with self._lock:
             self.truth[device] += readings
 
-    def owner(self, port: int) -> int | None:
-        """Return the worker that has that port; None where it cannot be told."""
-        return process_of(port, self.system.function.pids + self.system.rollup.pids)
-
-    def kill(self, pid: int | None) -> bool:
-        """SIGKILL a worker; tell whether it was there."""
-        if pid is None:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            with self._lock:
-                self.kills += 1
-            return True
-        return False
-
-    def inflated(self, heard: Iterable[Advertisement], at: int) -> bytes:
-        """Return a record as large as Kinesis takes."""
-        envelope = orjson.loads(post(heard, at)) | {"note": ""}
-        envelope["note"] = "x" * (LARGEST_RECORD - len(orjson.dumps(envelope)) - 64)
-        return orjson.dumps(envelope)
+    def expected(self, records: Iterable[Mapping[str, Any]], keys: Mapping[str, bytes] = NO_KEYS) -> Expected:
+        """Return what must become of records of the stream. keys: more bindkeys than those that stay as they are."""
+        settings = self.system.settings
+        known = {**settings.bindkeys, **self.registered.keys, **keys}
+        return Expected.of(records, self.system.limits, known, known_gateways(settings))
 
     def _invoke_directly(self, event: bytes) -> None:
         """Invoke ingest with an event until it has handled it, as somebody redrives what was given up."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from processor.errors import LocalError, TransientError
+from processor.local.faults.fault import Scene
 from processor.local.faults.input import post
-from processor.local.faults.service import merge, open_shards, split
-from processor.local.faults.world import CONTEXT, Scene, World
+from processor.local.faults.reshard import merge, open_shards, split
+from processor.local.faults.world import CONTEXT, World
 from processor.local.mapping import MappingSettings
 
 HOUR = 3600.0
@@ -19,8 +20,6 @@ SLOT_READINGS, SLOT_PART = 6_000, 200
 
 POLL_SECONDS = 1.0
 """How long a record may wait in the stream until the mapping reads it."""
-
-__all__ = ["Scene", "crashing_record", "expired_visible", "full_item", "reshards", "retention"]
 
 
 def crashing_record(seed: int) -> Scene:

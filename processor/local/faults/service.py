@@ -1,8 +1,9 @@
-"""Faults of what is around the function: the stream's shards, the mapping, keys and secrets, deployed versions."""
+"""Faults of what is around the function: the mapping, its failure destination, keys and secrets, deployed versions."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from processor.decode.gateways import Advertisement
 from processor.errors import LocalError
 from processor.local.faults.fault import Injector, Sent
-from processor.local.faults.input import Source
+from processor.local.faults.input import Source, post
 from processor.local.faults.wire import Wire, corrupted, quarantines, reads_many, unprocessed
 from processor.local.proxy import Call, Reply, refusal
 from processor.local.sensors import Sensor
@@ -20,69 +22,11 @@ from processor.local.sensors import Sensor
 if TYPE_CHECKING:
     from processor.local.faults.run import Run
 
-MOST_SHARDS = 6
+LARGEST_RECORD = 10 * 1024 * 1024
+"""Bytes of a Kinesis record at most, its key included."""
+
 REFUSALS = 2
 """So often what is to be refused for a while is refused."""
-
-
-class Reshard(Injector):
-    """Splits a shard, merges two neighbours, or merges all of them into one, while batches of them are under way."""
-
-    def __init__(self, how: Callable[[Any, list[dict[str, Any]]], int], *, every: float = 1.0) -> None:
-        self.every = every
-        self._how = how
-
-    def tick(self) -> None:
-        """Reshard where it is due and possible."""
-        if not self.due():
-            return
-        stream = self.run.system.kinesis
-        for _ in range(self._how(stream, open_shards(stream))):
-            self.count()
-
-
-def split(stream: Any, shards: list[dict[str, Any]]) -> int:
-    """Split the widest shard, unless there are many."""
-    if len(shards) >= MOST_SHARDS:
-        return 0
-    widest = max(shards, key=lambda shard: _range(shard)[1] - _range(shard)[0])
-    stream.split_shard(ShardToSplit=widest["ShardId"])
-    return 1
-
-
-def merge(stream: Any, shards: list[dict[str, Any]]) -> int:
-    """Merge the two first neighbours, unless there is but one shard."""
-    if len(shards) < 2:
-        return 0
-    stream.merge_shards(ShardToMerge=shards[0]["ShardId"], AdjacentShardToMerge=shards[1]["ShardId"])
-    return 1
-
-
-def merge_all(stream: Any, shards: list[dict[str, Any]]) -> int:
-    """Merge until a single shard is left, where there are several."""
-    merged = 0
-    while len(shards) > 1:
-        merged += merge(stream, shards)
-        shards = open_shards(stream)
-    if not merged:  # one shard already: what comes goes through it alone
-        return split(stream, shards)
-    return merged
-
-
-def _range(shard: dict[str, Any]) -> tuple[int, int]:
-    keys = shard["HashKeyRange"]
-    return int(keys["StartingHashKey"]), int(keys["EndingHashKey"])
-
-
-def open_shards(stream: Any) -> list[dict[str, Any]]:
-    """Return the shards that take records, by hash key."""
-    shards: list[dict[str, Any]] = []
-    page: dict[str, Any] = {}
-    while not shards or "NextToken" in page:
-        page = stream.list_shards(**({"NextToken": page["NextToken"]} if page else {}))
-        shards += page["Shards"]
-    parents = {shard.get(name) for shard in shards for name in ("ParentShardId", "AdjacentParentShardId")}
-    return sorted((shard for shard in shards if shard["ShardId"] not in parents), key=_range)
 
 
 class IteratorsExpire(Injector):
@@ -96,7 +40,7 @@ class IteratorsExpire(Injector):
 
 
 class Disabled(Injector):
-    """The mapping is disabled amid its work, and enabled again: it goes on from its checkpoints."""
+    """The mapping is disabled amid its work, and enabled again when records have come meanwhile."""
 
     def __init__(self, *, every: float = 1.0, seconds: float = 0.5) -> None:
         self.every = every
@@ -111,6 +55,9 @@ class Disabled(Injector):
         self.run.system.mapping.disable()
         self.count()
         time.sleep(self._seconds)
+        source = Source(self)
+        sent = source.record(source.measure(source.sensor(), [source.now]))
+        self.run.system.put(sent.data).result()
         self.end()
 
     def end(self) -> None:
@@ -221,9 +168,10 @@ class SecretRotated(Injector):
         sensor = source.sensor("bthome.encrypted")
         self.run.registered.by_secret(sensor)
         before = source.record(source.measure(sensor, [source.now - 3000]))
+        self.run.rotated[before.data] = sensor.address, sensor.key
         sensor.key = self.random.randbytes(16)
         after = source.record(source.measure(sensor, [source.now]))
-        self.run.rotated[sensor.address] = {before.data, after.data}
+        self.run.rotated[after.data] = sensor.address, sensor.key
         yield before
         self.run.later(0.5, lambda: self._rotate(sensor, after))
 
@@ -234,34 +182,72 @@ class SecretRotated(Injector):
 
 
 class Deployed(Injector):
-    """An older version of the function is deployed amid the work, and the present one again: both are live at once."""
+    """An older version of the function is deployed amid the work, and the present one again.
 
-    def __init__(self, *, every: float = 1.0, seconds: float = 1.5) -> None:
+    Each handles a payload first, and then a copy of what the other one had first: what was stored stays.
+    """
+
+    def __init__(self, *, every: float = 1.0) -> None:
         self.every = every
-        self._seconds = seconds
+
+    def begin(self, run: Run, name: str, seed: int, pace: float) -> None:
+        """Begin with the present version."""
+        super().begin(run, name, seed, pace)
+        self._over = threading.Event()
+        self._deploying = threading.Lock()
 
     def tick(self) -> None:
-        """Deploy the older one where it is due; workers at work finish their batch in the version that they have."""
-        if self.due():
-            self.run.versions.deploy(self.run.versions.older)
-            self.count()
-            self.run.later(self._seconds, self.end)
+        """Deploy where it is due, one deployment at a time."""
+        if not self._deploying.locked() and self.due():
+            self.run.later(0, self._deploy)
+
+    def _deploy(self) -> None:
+        versions = self.run.versions
+        source = Source(self)
+        sensors = [source.sensor(), source.sensor()]
+        present = source.record(source.measure(sensors[0], [source.now]))
+        with self._deploying:
+            self.run.put(present)
+            if not self._stored(sensors[0]):
+                return
+            older = source.record(source.measure(sensors[1], [source.now]))
+            versions.deploy(versions.older)
+            try:
+                self.run.put(present)
+                self.run.put(older)
+                stored = self._stored(sensors[1])
+            finally:
+                versions.deploy(None)
+            if stored:
+                self.run.put(older)
+                self.count()
+
+    def _stored(self, sensor: Sensor) -> bool:
+        """Wait until the sensor's reading was seen in the table; tell whether it was before the fault's end."""
+        while not self.run.witness.firsts.of(sensor.address):
+            if self._over.wait(0.05):
+                return False
+        return True
 
     def end(self) -> None:
-        """Deploy the present version."""
-        self.run.versions.deploy(None)
+        """Wait for nothing any more."""
+        self._over.set()
 
 
 class OldReplays(Injector):
     """The older version is given batches that the present one has handled: it changes nothing of what is stored."""
 
+    _handled = b""
+
     def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
-        """Hand a batch that was handled to the older one too, where it is due."""
-        found = following(event)
-        if _name == "ingest" and found == {"batchItemFailures": []} and self.due():
+        """Hand the older one a batch that was handled before, where it is due."""
+        if _name == "ingest" and self._handled and self.due():
             with contextlib.suppress(LocalError):
-                self.run.versions.old_function.invoke(event)
+                self.run.versions.old_function.invoke(self._handled)
                 self.count()
+        found = following(event)
+        if _name == "ingest" and found == {"batchItemFailures": []}:
+            self._handled = event
         return found
 
 
@@ -278,7 +264,7 @@ class TooLarge(Injector):
         source = Source(self)
         sensor = source.sensor()
         heard = source.measure(sensor, [source.now - n * 50 for n in range(500)])
-        yield Sent(self.run.inflated(heard, source.now))
+        yield Sent(_inflated(heard, source.now))
         self.count()
 
 
@@ -294,7 +280,7 @@ class DestinationFails(Injector):
         """Put a record that no invocation holds."""
         if self.due():
             source = Source(self)
-            yield Sent(self.run.inflated(source.measure(source.sensor(), [source.now]), source.now))
+            yield Sent(_inflated(source.measure(source.sensor(), [source.now]), source.now))
 
     def discarded(self, failure: dict[str, Any]) -> None:
         """Fail."""
@@ -305,3 +291,10 @@ class DestinationFails(Injector):
                 return
         self.count()
         raise LocalError("the failure destination cannot be reached (injected)")
+
+
+def _inflated(heard: Iterable[Advertisement], at: int) -> bytes:
+    """Return a record as large as Kinesis takes."""
+    envelope = orjson.loads(post(heard, at)) | {"note": ""}
+    envelope["note"] = "x" * (LARGEST_RECORD - len(orjson.dumps(envelope)) - 64)
+    return orjson.dumps(envelope)

@@ -28,6 +28,8 @@ class Versions:
         self._kill = kill
         self._lock = threading.Lock()
         self._stack = contextlib.ExitStack()
+        self.changed = False
+        """Whether another version than the present one was ever deployed."""
         self._older = ""
         self._old: Function | None = None
 
@@ -46,13 +48,9 @@ class Versions:
                 self._kill(pid)
 
     def deploy(self, directory: Path | None) -> None:
-        """Deploy ingest from that folder, or the present one: idle workers end, others finish what they do."""
-        function = self._system.function
-        function.config = replace(function.config, directory=directory or self._system.functions / "ingest")
-        busy = set(function.busy_pids)
-        for pid in function.pids:
-            if pid not in busy:
-                self._kill(pid)
+        """Deploy ingest from that folder, or the present one."""
+        self.changed = self.changed or directory is not None
+        self._system.function.deploy(directory or self._system.functions / "ingest")
 
     @property
     def older(self) -> Path:

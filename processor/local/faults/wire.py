@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import orjson
 from processor.local.faults.fault import Injector
 from processor.local.proxy import Call, Reply, answer, refusal
 
-UNKNOWN_HOST = "http://no-such-host.invalid"
+UNKNOWN_HOST = "http://no-such-host.invalid:4566"
 """A name that never has an address (RFC 6761, section 6.4)."""
 
 PADDING = 60_000_000
@@ -164,27 +163,40 @@ class Refusing(Injector):
     def tick(self) -> None:
         """Refuse connections in a thread of its own."""
         if self.due():
+            self.run.later(0, self._refuse)
+
+    def _refuse(self) -> None:
+        with self.run.witness.poison.cut_off():
             self.count()
-            self.run.later(0, lambda: self.run.proxy.refuse(self._seconds))
+            self.run.proxy.refuse(self._seconds)
 
 
 class UnknownHost(Injector):
-    """For a while new workers are given an endpoint whose name has no address."""
+    """The workers are ended, and for a while new ones are given an endpoint whose name has no address.
 
-    def __init__(self, *, every: float = 1.0, seconds: float = 1.5) -> None:
+    A running one cannot be made to meet it from outside: where names are looked up (/etc/hosts, resolv.conf) is the
+    whole machine's, and what a worker has once been given for its endpoint stays.
+    """
+
+    def __init__(self, *, every: float = 1.0, seconds: float = 2.5) -> None:
         self.every = every
         self._seconds = seconds
 
     def tick(self) -> None:
         """Replace the workers by such as cannot reach DynamoDB, and those by good ones later."""
         if self.due():
-            port = random.Random(0).randrange(1024, 65536)  # noqa: S311 - nothing listens at a name without an address
-            self.run.versions.replace_workers(environment={"AWS_ENDPOINT_URL": f"{UNKNOWN_HOST}:{port}"})
+            self.run.later(0, self._replace)
+
+    def _replace(self) -> None:
+        born = self._born()
+        with self.run.witness.poison.cut_off():
+            self.run.versions.replace_workers(environment={"AWS_ENDPOINT_URL": UNKNOWN_HOST})
+            time.sleep(self._seconds)
+            self.run.versions.replace_workers()
+        if self._born() > born:
             self.count()
-            self.run.later(self._seconds, self.restore)
+        else:
+            self.again()
 
-    def restore(self) -> None:
-        """Give new workers the right endpoint again."""
-        self.run.versions.replace_workers()
-
-    end = restore
+    def _born(self) -> int:
+        return self.run.system.function.cold_starts + self.run.system.rollup.cold_starts

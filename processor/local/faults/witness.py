@@ -7,19 +7,20 @@ must be in the table or in quarantine. And the states in `devices` must never go
 from __future__ import annotations
 
 import threading
-import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from processor.background import Background
 from processor.local.check import Cell, Expected
+from processor.local.faults.firsts import Firsts
+from processor.local.faults.poison import Poison
+from processor.local.seams import Invoke
 from processor.local.system import System
 from processor.quarantine import PREFIX
-from processor.rules import known_gateways
 from processor.store.items import get_items
 from processor.store.states import State, join, state_from
 from processor.store.wire import Client
@@ -30,69 +31,66 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5
 
 
-class Witness:
+class Witness(Background):
     """Watches one system. `problems` says what was seen that must not be; counts say how often it was looked."""
 
     def __init__(self, system: System, client: Client, run: Run) -> None:
+        super().__init__("witness")
         self.problems: list[str] = []
         self.answers = 0
         self.looks = 0
-        self.poison = 0
-        self.poison_delay_ms = 0.0
-        """How long the slowest undecodable record took from its arrival until its shard could go on."""
+        self.poison = Poison(self._problem)
+        self.firsts = Firsts()
         self._system = system
         self._client = client
         self._run = run
         self._states: dict[str, State] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def invoked(self, event: bytes, invoke: Invoke, around: Callable[[Invoke], Invoke]) -> Any:
+        """Invoke ingest for the mapping, and look at what comes of it before the mapping does.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def answered(self, event: bytes, answer: Any) -> None:
-        """Look whether all is kept of what an answer of ingest calls handled."""
+        around: puts the faults around what invokes the function, which is watched from inside and from outside of them.
+        """
         records = orjson.loads(event)["Records"]
-        handled = records[: handled_of(records, answer)]
-        now = time.time()
-        rotated = set().union(*self._run.rotated.values())
-        found = [each for each in map(_as_read, handled) if each["Data"] not in rotated]
-        expected = self._expected(found)
-        there = self._cells(expected)
-        missing = expected.cells.keys() - there
-        places = {(shard, number) for shard, number, _ in expected.rejected}
-        for record in found:
-            place = (record["ShardId"], record["SequenceNumber"])
-            lacks = missing and missing & self._expected([record]).cells.keys()
-            if (lacks or place in places) and not self._quarantined(record):
+        found = [(read, self._expected(read)) for read in map(_as_read, records)]
+        poison = {
+            read["SequenceNumber"]: read["ApproximateArrivalTimestamp"].timestamp()
+            for read, expected in found
+            if 0 < expected.rejected.total() == expected.advertisements
+        }
+        handled = 0
+        try:
+            answer = around(self.poison.watching([read["SequenceNumber"] for read, _ in found], poison, invoke))(event)
+            handled = handled_of(records, answer)
+            self._answered(found[:handled])
+            return answer
+        finally:
+            self.poison.ended(poison, {read["SequenceNumber"] for read, _ in found[:handled]})
+
+    def _answered(self, found: list[tuple[dict[str, Any], Expected]]) -> None:
+        """See that all is kept of what an answer calls handled."""
+        there = self._cells({cell for _, expected in found for cell in expected.cells})
+        for record, expected in found:
+            lacks = expected.cells.keys() - there
+            if (lacks or expected.rejected) and not self._quarantined(record):
                 what = f"{len(lacks)} readings" if lacks else "a rejected record"
-                self._problem(f"{what} of {place[0]} {place[1]} called handled, and not kept anywhere")
+                place = f"{record['ShardId']} {record['SequenceNumber']}"
+                self._problem(f"{what} of {place} called handled, and not kept anywhere")
         with self._lock:
             self.answers += 1
-            for record in found:
-                if (record["ShardId"], record["SequenceNumber"]) in places:
-                    self.poison += 1
-                    waited = (now - record["ApproximateArrivalTimestamp"].timestamp()) * 1000
-                    self.poison_delay_ms = max(self.poison_delay_ms, waited)
 
-    def _expected(self, records: list[dict[str, Any]]) -> Expected:
-        settings = self._system.settings
-        keys = {**settings.bindkeys, **self._run.registered.keys}
-        return Expected.of(records, self._system.limits, keys, known_gateways(settings))
+    def _expected(self, record: dict[str, Any]) -> Expected:
+        """Return what must become of a record; by the key that it was sealed with, where its sensor's was changed."""
+        return self._run.expected([record], dict(filter(None, [self._run.rotated.get(record["Data"])])))
 
-    def _cells(self, expected: Expected) -> set[Cell]:
-        """Return which of the expected cells the table holds now."""
-        slots = {(device, start) for device, start, _ in expected.cells}
+    def _cells(self, wanted: set[Cell]) -> set[Cell]:
+        """Return the cells that the table holds now in the slots of those that are wanted."""
+        slots = {(device, start) for device, start, _ in wanted}
         keys = [{"device": {"S": device}, "slot": {"N": str(start)}} for device, start in slots]
-        items = get_items(self._client, self._system.settings.readings_table, keys, consistent=True)
+        items = list(get_items(self._client, self._system.settings.readings_table, keys, consistent=True))
+        for changed in self.firsts.see(items):
+            self._problem(changed)
         return {(item["device"]["S"], int(item["slot"]["N"]), name) for item in items for name in item}
 
     def _quarantined(self, record: Mapping[str, Any]) -> bool:
@@ -104,7 +102,7 @@ class Witness:
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     *_, shard, name = entry["Key"].split("/")
-                    first, _, last = name.removesuffix(".jsonl").partition("-")
+                    first, last = name.removesuffix(".jsonl").split("-")[:2]
                     if shard != record["ShardId"] or not int(first) <= number <= int(last):
                         continue
                     body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
@@ -118,8 +116,9 @@ class Witness:
         with self._lock:
             self.problems.append(text)
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+    def work(self) -> None:
+        """Watch `devices`."""
+        while not self.stopping.wait(LOOK_SECONDS):
             try:
                 self.look()
             except Exception as error:

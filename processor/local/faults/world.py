@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,9 +19,10 @@ import orjson
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
 from processor.local.check import Cell, Expected, Verdict, compare
+from processor.local.faults.fault import Scene
 from processor.local.faults.input import post
 from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
-from processor.local.memory_dynamodb import Item, MemoryDynamoDB
+from processor.local.memory_dynamodb import MAXIMUM_ITEM, Item, MemoryDynamoDB
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.memory_s3 import MemoryS3
 from processor.local.memory_streams import MemoryStreams
@@ -34,31 +34,17 @@ from processor.settings import Settings
 from processor.store.reader import Reader
 from processor.store.rollups import Rollups
 from processor.store.states import States
-from processor.store.writer import Writer
+from processor.store.units import item_size
+from processor.store.writer import MAX_CLAUSES, Writer
 from processor.telemetry import Telemetry
-from processor.verify import Plan, Verifier
+from processor.verify.plan import Plan
+from processor.verify.verifier import Verifier
 
 BEGIN = 1_800_000_000.0
 POLL_SECONDS = 1.0
 """How often the mapping reads a stream that has nothing new."""
 
 CONTEXT = SimpleNamespace(aws_request_id="scene", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000)
-
-
-@dataclass
-class Scene:
-    """What a scene came to: how often its fault was injected, what was lost, doubled or otherwise wrong; figures."""
-
-    injected: int
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    figures: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Tell whether nothing is wrong, and the fault really happened."""
-        return bool(self.injected) and not (self.lost or self.doubled or self.problems)
 
 
 class Inline(Executor):
@@ -119,7 +105,6 @@ class World:
         """Readings that are in quarantine because their item had no room, once it was judged."""
         self.settled: dict[str, float] = {}
         """When each record's shard could go on behind it, by sequence number."""
-        self._around = around
         self._discard = discard
         self._changes = 0
         self._sensors = 0
@@ -143,7 +128,12 @@ class World:
             clock=self.clock,
         )
         self.mapping = EventSourceMapping(
-            self.kinesis, "stream", self._invoke, settings, on_failure=self._given_up, clock=self.clock
+            self.kinesis,
+            "stream",
+            lambda event: around(event, self.handle),
+            settings,
+            on_failure=self._given_up,
+            clock=self.clock,
         )
         rolling = MappingSettings(batch_size=100, batching_window_seconds=1, report_batch_item_failures=True)
         self.rolling = EventSourceMapping(
@@ -218,9 +208,8 @@ class World:
         scene.doubled += [f"{cell} was never sent" for cell in verdict.foreign]
         scene.problems += [f"{cell} is not as it was sent" for cell in verdict.changed]
         for device, measured in self.truth.items():
-            there = len(verdict.readings.get(device, ())) + sum(
-                cell[0] == device for cell in kept.intersection(verdict.lost)
-            )
+            spared = sum(cell[0] == device for cell in kept.intersection(verdict.lost))
+            there = len(verdict.readings.get(device, ())) + spared
             if there != measured:
                 (scene.lost if there < measured else scene.doubled).append(f"{device}: {measured}, {there} readings")
         settings = Settings(retention_days=self.limits.retention_seconds // 86_400)
@@ -234,19 +223,22 @@ class World:
         return compare(self.sent, self.records, items, self._quarantine.entries(), self.limits)
 
     def _full(self, verdict: Verdict) -> set[Cell]:
-        """Return the cells of the records in quarantine that can be decoded: their item had no room."""
+        """Return the cells of the records in quarantine that can be decoded: their item has no room for a call more."""
         places = {place[:2] for place in verdict.wrongly_quarantined}
         reasons = {each["reason"] for entry in self._quarantine.entries() for each in entry["rejected"]}
         if places and reasons != {"invalid_write"}:
             self.problems.append(f"what is fit to be stored is in quarantine for {reasons}")
         some = [record for record in self.records if (record["ShardId"], record["SequenceNumber"]) in places]
-        return set(self._expected(some).cells)
+        found = set(self._expected(some).cells)
+        for device, start in {cell[:2] for cell in found.intersection(verdict.lost)}:
+            item = self.dynamodb.tables["readings"].get((device, str(start)), {})
+            size = item_size(item)
+            if size + MAX_CLAUSES * size / max(len(item), 1) <= MAXIMUM_ITEM:
+                self.problems.append(f"{device} {start} has room: {size:,} bytes in {len(item)} attributes")
+        return found
 
     def _expected(self, records: Iterable[dict[str, Any]]) -> Expected:
         return Expected.of(records, self.limits)
-
-    def _invoke(self, event: bytes) -> Any:
-        return self._around(event, self.handle)
 
     def handle(self, event: bytes) -> Any:
         """Have ingest handle an event."""

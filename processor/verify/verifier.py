@@ -1,29 +1,24 @@
-"""Verify: roll-ups and devices' states computed anew from the stored readings, and compared with what is there.
-
-It runs on a live table. Roll-ups lag behind the readings, so nothing is called wrong at first sight: what differs is
-looked at again after a while, and only what stands unchanged is a difference. Where the latest reading is younger than
-the lag, it is *pending*; where readings may have expired, the roll-up outlives them, as it should: *expired*.
-"""
+"""The verifier: roll-ups and states computed anew, compared, looked at again, put right."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from processor.errors import InvalidWrite, StoreError
+from processor.errors import InvalidWrite
 from processor.settings import Settings
-from processor.store.differences import EXPIRED, STATE, Difference, Place, differences, state_difference
+from processor.store.differences import EXPIRED, STATE, UNREADABLE, Difference, Place, differences, state_difference
 from processor.store.reader import Reader
-from processor.store.rollups import RANGE_MS, RANGE_SECONDS, Rollup, Rollups
-from processor.store.states import State, States, join, state_of
-from processor.store.tables import SKEW_MS
+from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups
+from processor.store.states import STATE_PART, State, States, join, state_of
+from processor.store.tables import SKEW_MS, SLOT_SECONDS, start_of
+from processor.store.unreadable import Note, Unread, Unreadable
 from processor.store.wire import Client
+from processor.verify.plan import EVER, Plan
+from processor.verify.report import Report
 
 DAY = 86_400
 """A day of a device is compared at once."""
@@ -37,61 +32,8 @@ TRIES = 5
 AHEAD = 1000
 """So many jobs are handed to the threads at once."""
 
-EVER = 0, 1 << 40
-"""Every range there can be."""
-
 Job = TypeVar("Job")
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to verify, and how patiently.
-
-    devices: only these; None for all. start, end: only ranges that touch [start, end) (ms since 1970). wait: seconds
-    after which differences are looked at again. lag: seconds that roll-ups may take; what is younger is pending.
-    fix: put right what is missing, stale or different. lower: what is foreign too. shown: so many differences are kept.
-    """
-
-    devices: Collection[str] | None = None
-    start: int | None = None
-    end: int | None = None
-    wait: float = 330.0
-    lag: float = 600.0
-    fix: bool = False
-    lower: bool = False
-    shown: int = 20
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """The starts of the ranges that are meant, epoch seconds, the end not included."""
-        first = EVER[0] if self.start is None else self.start // RANGE_MS * RANGE_SECONDS
-        return first, EVER[1] if self.end is None else -(-self.end // RANGE_MS) * RANGE_SECONDS
-
-    def fixes(self, difference: Difference) -> bool:
-        """Tell whether such a difference is to be put right."""
-        return self.lower if difference.kind == "foreign" else self.fix
-
-
-@dataclass
-class Report:
-    """What was compared, and what became of it."""
-
-    devices: int = 0
-    ranges: int = 0
-    pending: int = 0
-    expired: int = 0
-    caught_up: int = 0
-    """Differed at first, and did not any more when looked at again."""
-    fixed: Counter[str] = field(default_factory=Counter)
-    left: Counter[str] = field(default_factory=Counter)
-    first: list[Difference] = field(default_factory=list)
-    """The first of the differences that are left."""
-
-    @property
-    def passed(self) -> bool:
-        """Tell whether no difference is left."""
-        return not self.left
 
 
 class Day(NamedTuple):
@@ -118,7 +60,8 @@ class Verifier:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._reader = Reader(client, settings.readings_table, threads=settings.writer_threads)
+        self._unread = Unread()
+        self._reader = Reader(client, settings.readings_table, threads=settings.writer_threads, note=self._unread.add)
         self._rollups = Rollups(client, settings.rollups_table)
         self._rollup_items = Reader(client, settings.rollups_table, threads=settings.writer_threads)
         self._states = States(client, settings.devices_table)
@@ -137,7 +80,7 @@ class Verifier:
 
     def _verified(self, plan: Plan, progress: Progress) -> Report:
         days = self._days(plan, progress)
-        report = Report(devices=len({device for device, _ in days}))
+        report = Report(devices=len({device for device, _ in days}), unread=self._unread)
         states: dict[str, State] = {}
         suspects: dict[Place, int] = {}
         for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
@@ -167,44 +110,66 @@ class Verifier:
         """Yield the device and start of each slot and each roll-up: those of named devices, or of the whole tables."""
         if plan.devices is None:
             for item in self._reader.scan(keys_only=True):
-                yield item["device"]["S"], int(item["slot"]["N"])
+                if (slot := start_of(item, "readings", "slot", SLOT_SECONDS, self._unread.add)) is not None:
+                    yield item["device"]["S"], slot
             for item in self._rollup_items.scan():
-                yield item["device"]["S"], int(item["start"]["N"])
+                if (start := start_of(item, "rollups", "start", RANGE_SECONDS, self._unread.add)) is not None:
+                    yield item["device"]["S"], start
             return
         first, end = plan.span
         for device in plan.devices:
-            for slot in self._reader.slots(device, first * 1000, end * 1000):
-                yield device, slot.start
-            for rollup in self._rollups.read(device, first, end):
+            for found in self._reader.slots(device, first * 1000, end * 1000):
+                yield device, found.start
+            unreadable: list[int] = []
+            for rollup in self._rollups.read(device, first, end, note=self._noted(unreadable)):
                 yield device, rollup.start
+            yield from ((device, start) for start in unreadable)
+
+    def _noted(self, starts: list[int]) -> Note:
+        """Return what gathers the starts of roll-ups that cannot be read: these can be written anew."""
+
+        def note(each: Unreadable) -> None:
+            if each.start is None:
+                self._unread.add(each)
+            else:
+                starts.append(each.start)
+
+        return note
 
     def _day(self, device: str, day: int, span: tuple[int, int], only: Collection[int] | None = None) -> Day:
         """Compare one device's day; `only`: those ranges of it. Roll-ups are read first: they can only be behind."""
         if only is not None:
             span = min(only), max(only) + RANGE_SECONDS
         span = max(day, span[0]), min(day + DAY, span[1])
-        try:
-            stored = {each.start: each for each in self._rollups.read(device, *span, consistent=True)}
-        except (LookupError, ValueError, ArithmeticError) as error:
-            raise StoreError(
-                "Malformed",
-                f"the table of roll-ups has an item of {device}, of {_day_of(day)}, that is none ({error!r}): "
-                "delete it, and --fix writes the roll-up anew",
-            ) from error
+        unreadable: list[int] = []
+        note = self._noted(unreadable)
+        stored = {each.start: each for each in self._rollups.read(device, *span, consistent=True, note=note)}
         slots = list(self._reader.stored(device, span[0] * 1000 - SKEW_MS, span[1] * 1000 + SKEW_MS))
         horizon = round((self._clock() - self._retention) * 1000)
-        found = list(differences(device, stored, slots, span, horizon))
+        found = list(differences(device, stored, slots, span, horizon, unreadable))
         own = [slot for slot in slots if span[0] <= slot.start < span[1]]
-        ranges = len({slot.start // RANGE_SECONDS * RANGE_SECONDS for slot in own if slot.cells} | stored.keys())
+        ranges = len(
+            {slot.start // RANGE_SECONDS * RANGE_SECONDS for slot in own if slot.cells} | stored.keys() | {*unreadable}
+        )
         if only is not None:
             found = [each for each in found if each.start in only]
         return Day(device, ranges, found, state_of(device, own))
 
     def _behind(self, states: Mapping[str, State]) -> list[Difference]:
         """Return the devices whose stored state is behind. It is read after the readings: it can only be ahead."""
-        known = self._states.known(states)
+        unreadable: set[str] = set()
+
+        def note(each: Unreadable) -> None:
+            if each.part == STATE_PART:
+                unreadable.add(each.device)
+            else:
+                self._unread.add(each)
+
+        known = self._states.known(states, note=note)
         found = (state_difference(state, known.get(device, (None, None))[0]) for device, state in states.items())
-        return [each for each in found if each is not None]
+        return [
+            each._replace(kind=UNREADABLE) if each.device in unreadable else each for each in found if each is not None
+        ]
 
     def _suspects(self, found: Iterable[Difference], plan: Plan, report: Report) -> dict[Place, int]:
         """Return what is to be looked at again: by place, a hash by which to see whether it changed."""
@@ -293,8 +258,11 @@ class Verifier:
         """Write what is right, unless the roll-up has changed since it was compared."""
         stored, right = difference.stored, difference.right
         if not isinstance(right, Rollup):
-            raise TypeError(difference)
+            return False  # there are no readings to write it from: it has to be deleted
         try:
+            if difference.kind == UNREADABLE:
+                self._rollups.rebuild(right)
+                return False  # nothing guarded that: it is looked at again
             return self._rollups.replace(right, stored.cells if isinstance(stored, Rollup) else None)
         except InvalidWrite:  # a sum too large for DynamoDB, say: it stays a difference
             return False
@@ -304,7 +272,3 @@ class Verifier:
         waiting: Iterator[Any] = iter(jobs)
         while some := list(islice(waiting, AHEAD)):
             yield from self._pool.map(do, some)
-
-
-def _day_of(day: int) -> str:
-    return datetime.fromtimestamp(day, UTC).date().isoformat()

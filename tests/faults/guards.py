@@ -1,0 +1,374 @@
+"""The guards that can be taken out one by one, and what the judgement then says of the faults that each stands against.
+
+What guards in a function is taken out of the function's own code, what guards in the mapping or in a reader out of
+this process's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from processor.local import consumer, iterator
+from processor.local.batch import SUCCESS, Outcome
+from processor.local.mapping import EventSourceMapping
+from processor.local.shard import ShardQueue
+from processor.local.shards import Shards
+from processor.local.stream import Start
+from processor.store import writer
+
+LOST, DOUBLED = r"lost: ", r"doubled: .* measurements, "
+"""The judgement's lines: whatever is lost; measurements that are read more often than they were made."""
+
+FEWER = r"lost: .* measurements, "
+"""Measurements that are not read."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One that is taken out. faults: those that must be found then, by a pattern of the line that must say so.
+
+    worker: what is put before a function's own code. here: what is patched in this process.
+    """
+
+    name: str
+    faults: Mapping[str, tuple[str, ...]]
+    worker: str = ""
+    here: Callable[..., object] = lambda patch: None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+IN_FUNCTIONS = (
+    Guard("a cell has its reading's identity", {DOUBLED: (
+        "redelivered", "producer-retry", "kill-before-response", "answer-never-came", "delivered-at-once",
+        "overlapping-replay", "kill-amid-write", "freeze", "timeout", "out-of-memory",
+    )}, """
+import processor.batch, random
+name = processor.batch.cell_name
+processor.batch.cell_name = lambda *given: f'c{random.getrandbits(30)}.{name(*given)[-4:]}'
+"""),
+    Guard("a repeated write has it too", {
+        DOUBLED: ("answer-lost", "late-write", "reset-mid-body", "garbled", "slow"),
+    }, """
+import processor.store.writer, random
+Writer = processor.store.writer.Writer
+request = Writer.request
+def renamed(self, part):
+    found = request(self, part)
+    names = found['ExpressionAttributeNames']
+    for mark, name in names.items():
+        if name[0] == 'c':
+            names[mark] = f'c{random.getrandbits(30)}.{name[-4:]}'
+    return found
+Writer.request = renamed
+"""),
+    Guard("the first copy stays", {
+        r"wrong: .* has changed since it was first seen": ("old-version-replays", "deploy-mid-batch"),
+    }, """
+import processor.store.writer
+processor.store.writer._expression = lambda n: 'SET ' + ','.join(f'#{i}=:{i}' for i in range(n))
+"""),
+    Guard("a cell's name depends on nothing that is decoded", {
+        DOUBLED: ("deploy-mid-batch", "old-version-replays"),
+    }, """
+import processor.batch, zlib
+from processor.reading import identity
+name = processor.batch.cell_name
+def decoded(reading, offset):
+    digest = zlib.crc32(repr(sorted(reading.values.items())).encode()) % 2**24
+    return name(reading, offset)[:-4] + identity(None, digest)
+processor.batch.cell_name = decoded
+"""),
+    Guard("the digest in a cell's name", {FEWER: ("reboot", "wrap-around")}, """
+import processor.batch
+name = processor.batch.cell_name
+processor.batch.cell_name = lambda *given: name(*given)[:-4] + 'AAAA'
+"""),
+    Guard("a write sets its own cells alone", {LOST: ("random-keys",)}, """
+import processor.store.writer, time
+def put(self, part):
+    asked, call = self.writer.request(part), self.writer._client.call
+    key = {'TableName': asked['TableName'], 'Key': asked['Key']}
+    before = call('GetItem', key | {'ConsistentRead': True}, deadline=self.deadline).get('Item', {})
+    time.sleep(0.1)
+    values = asked['ExpressionAttributeValues']
+    cells = {name: values[':' + mark[1:]] for mark, name in asked['ExpressionAttributeNames'].items()}
+    call('PutItem', {'TableName': asked['TableName'], 'Item': asked['Key'] | cells | before}, deadline=self.deadline)
+    self.settle(part, {'Attributes': before})
+processor.store.writer._Run.put = put
+processor.store.writer._Run.most = lambda self, client: None
+"""),
+    Guard("failures are reported", {
+        LOST: ("access-denied", "expired-credentials", "throttled-key", "throttled-table"),
+    }, """
+import processor.batch
+processor.batch.Batch.response = lambda self: {'batchItemFailures': []}
+"""),
+    Guard("the lowest failure is reported", {LOST: ("access-denied",)}, """
+import processor.batch
+response = processor.batch.Batch.response
+def highest(self):
+    if not self.failed:
+        return response(self)
+    numbers = [self.records[place]['kinesis']['sequenceNumber'] for place in self.failed]
+    return {'batchItemFailures': [{'itemIdentifier': max(numbers, key=int)}]}
+processor.batch.Batch.response = highest
+"""),
+    Guard("what is not known to be written has failed", {LOST: ("throttled-key", "server-errors")}, """
+import processor.store.writer
+def believed(self, part, reason):
+    part.written.stored.update(part.cells)
+processor.store.writer._Run.fail = believed
+"""),
+    # Three guards, one behind the other: what finds a kept connection closed is sent anew, what has no answer is made
+    # again, and what is not known to be written after all that has failed.
+    Guard("what has no answer is made again, or has failed", {
+        LOST: ("reset-before", "unavailable", "refused", "no-address", "expired-credentials"),
+    }, """
+import processor.store.connection, processor.store.retries, processor.store.writer
+exchange = processor.store.connection.Connection.exchange
+def once(self, request, limit):
+    self._used = False
+    return exchange(self, request, limit)
+def believed(self, part, reason):
+    part.written.stored.update(part.cells)
+processor.store.connection.Connection.exchange = once
+processor.store.retries.Retries.run = lambda self, attempt, deadline: attempt()
+processor.store.writer._Run.most = lambda self, client: None
+processor.store.writer._Run.fail = believed
+"""),
+    Guard("rejected records are quarantined", {
+        r"lost: .* is rejected, and not in quarantine": (
+            "poison-middle", "clock-1970", "malformed", "empty-key", "poison-first", "poison-last", "poison-all",
+            "clock-2000",
+        ),
+        LOST: ("secret-rotated",),
+    }, """
+import processor.ingest
+processor.ingest.Ingest._keep = lambda self, batch: ''
+"""),
+    Guard("a failed quarantine fails its records", {
+        r"lost: .* is rejected, and not in quarantine": ("quarantine-fails",),
+    }, """
+import processor.batch
+processor.batch.Batch.quarantine_failed = lambda self: None
+"""),
+    Guard("a time ahead is replaced", {r"wrong: .* fit to be stored": ("clock-ahead", "clock-2038")}, """
+from processor.decode.gateways import heard, plain
+plain.measured_at = lambda at, sent_at, time: at if time is None else time
+"""),
+    Guard("late readings are taken", {
+        r"wrong: .* fit to be stored": ("late-by-days", "late-by-seconds", "late-by-hours"),
+    }, """
+import processor.rules
+processor.rules.Limits.allowed = lambda self, arrived: (arrived - 1_500, arrived + 3_600_000)
+"""),
+    Guard("a key that cannot be had is a failure", {LOST: ("kms-disabled",)}, """
+import processor.devices
+def opened(self, device):
+    try:
+        return None if device is None else self._vault.key(device)
+    except Exception:
+        return None
+processor.devices.Devices._open = opened
+processor.devices.Devices.registered = lambda self, address: False
+"""),
+    Guard("few values a metric", {r"wrong: .* values in one blob": ("metrics-overflow",)}, """
+import processor.ingest, processor.telemetry
+ages = processor.telemetry.ages
+processor.ingest.ages = lambda arrivals, now: ages(arrivals, now, most=10_000)
+processor.telemetry.EMF_VALUES = 10_000
+"""),
+    Guard("the answer's CRC32 is checked", {r"wrong: r(oll-ups|ecomputed): ": ("corrupted",)}, """
+import processor.store.wire
+processor.store.wire._whole = lambda answer: True
+"""),
+    Guard("keys left unread are asked for again", {LOST: ("unprocessed-keys",)}, """
+import processor.store.items
+def careless(client, table, keys, *, consistent=False, deadline=None):
+    wanted = {'Keys': list(keys), 'ConsistentRead': consistent}
+    if wanted['Keys']:
+        answer = client.call('BatchGetItem', {'RequestItems': {table: wanted}}, deadline=deadline)
+        yield from answer['Responses'].get(table, ())
+processor.store.items.get_items = careless
+"""),
+)  # fmt: skip
+
+
+def answered(instead):
+    """An `outcome_of` that believes what the true one does not."""
+    true = consumer.outcome_of
+
+    def outcome(batch, response):
+        found = true(batch, response)
+        return instead if found.kind == "failed" else found
+
+    return outcome
+
+
+def trusting(self, batch):
+    """Takes an invocation that raised, or was not made, for one that went well."""
+    try:
+        self._invoke_function(batch.event(self._source.stream_arn))
+    except Exception:
+        return SUCCESS
+    return SUCCESS
+
+
+def forgetful(self, batch):
+    """Takes what the failure destination refuses for delivered."""
+    try:
+        self._on_failure(consumer.failure_record(batch, self._source, self._clock()))
+    except Exception:
+        return SUCCESS
+    return SUCCESS
+
+
+def only_open(poll):
+    """Ends a shard as soon as it is closed, unread records or not."""
+
+    def polled(self):
+        stream = getattr(self.iterator._stream, "_kinesis", None)
+        shards = getattr(stream, "_shards", {})
+        shard = shards.get(self.queue.shard_id)
+        if shard is not None and shard.closed:
+            self.end()
+        else:
+            poll(self)
+
+    return polled
+
+
+def at_the_tip(opened):
+    """Has an iterator that is opened anew begin with what comes next."""
+
+    def reopened(self):
+        if self._start.type == "AFTER_SEQUENCE_NUMBER":
+            return self._stream.iterator(self._shard_id, Start("LATEST"))
+        return opened(self)
+
+    return reopened
+
+
+def anew(enable):
+    """Has a mapping that is enabled begin where a new one would: with what comes next."""
+
+    def enabled(self):
+        for one in self._consumers() if self.disabled else ():
+            one.iterator._iterator, one.iterator._start = None, Start("LATEST")
+        enable(self)
+
+    return enabled
+
+
+def late(start):
+    """Has a child be read from its tip on."""
+
+    def found(self, shard_id, checkpoint):
+        return start(self, shard_id, checkpoint) if shard_id in self._at_start else Start("LATEST")
+
+    return found
+
+
+def undelivered(self, batch):
+    """Gives records up, and delivers them nowhere."""
+    return SUCCESS
+
+
+def dropped(self, part, error):
+    """Forgets what DynamoDB calls invalid."""
+    part.written.stored.update(part.cells)
+
+
+HERE = (
+    Guard(
+        "no answer, no checkpoint",
+        {
+            LOST: ("kill-before-write", "not-invoked", "kill-any"),
+            r"wrong: r(oll-ups|ecomputed): ": ("kill-rollup",),
+        },
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_invoke", trusting),
+    ),
+    Guard(
+        "an answer that names no record fails the batch",
+        {LOST: ("unknown-identifier", "empty-identifier", "null-identifier", "malformed-answer", "answer-not-json")},
+        here=lambda patch: patch.setattr(consumer, "outcome_of", answered(Outcome("success"))),
+    ),
+    Guard(
+        "the checkpoint waits for the destination",
+        {LOST: ("destination-fails",)},
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", forgetful),
+    ),
+    Guard(
+        "what is given up goes to the failure destination",
+        {LOST: ("ten-mebibytes",)},
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+    ),
+    Guard(
+        "a new iterator begins after what was read",
+        {LOST: ("iterators-expire",)},
+        here=lambda patch: patch.setattr(iterator.ShardIterator, "_open", at_the_tip(iterator.ShardIterator._open)),
+    ),
+    Guard(
+        "a mapping that is enabled goes on from its checkpoints",
+        {LOST: ("disabled",)},
+        here=lambda patch: patch.setattr(EventSourceMapping, "enable", anew(EventSourceMapping.enable)),
+    ),
+    Guard(
+        "copies within the skew count once",
+        {DOUBLED: ("two-gateways", "three-gateways")},
+        here=lambda patch: patch.setattr("processor.store.reader.SKEW_MS", 1000),
+    ),
+    Guard(
+        "a closed shard is read to its end",
+        {LOST: ("split", "merge")},
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+    ),
+    Guard(
+        "children wait for their parents",
+        {r"wrong: records of the key .* are under way": ("split", "merge")},
+        here=lambda patch: patch.setattr(Shards, "_finished", lambda self, parent, listed: True),
+    ),
+    Guard(
+        "a child is read from its beginning",
+        {LOST: ("split", "merge", "single-shard")},
+        here=lambda patch: patch.setattr(Shards, "_start", late(Shards._start)),
+    ),
+    Guard(
+        "a key keeps to its lane",
+        {r"wrong: record.* of the key ": ("hot-key",)},
+        here=lambda patch: patch.setattr(
+            ShardQueue, "lane_of", lambda self, order_key: random.randrange(len(self.lanes))
+        ),
+    ),
+)
+
+IN_SCENES = (
+    Guard(
+        "a closed shard is read to its end",
+        {LOST: ("reshard-mid-batch",)},
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+    ),
+    Guard(
+        "what is given up goes to the failure destination",
+        {r"wrong: the checkpoint passed .* kept nowhere": ("crashing-record", "retention")},
+        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+    ),
+    Guard(
+        "what has no room is rejected",
+        {LOST: ("full-item",)},
+        here=lambda patch: patch.setattr(writer._Run, "halve", dropped),
+    ),
+    Guard(
+        "an expiry is no deletion",
+        {r"wrong: a roll-up changed": ("expired-visible",)},
+        # Two guards, one behind the other: the deletion is passed over, and so would be the rebuild of what is so old.
+        here=lambda patch: (
+            patch.setattr("processor.rollup.expired", lambda record: False),
+            patch.setattr("processor.rollup.SLOT_MS", -(10**15)),
+        ),
+    ),
+)
