@@ -219,7 +219,9 @@ class FailuresRedrive:
         if dry_run:
             return Counts(redriven=size, records=size, ready=size)
         runs, _ = self.aggregator.roll_up(records, time.monotonic() + PATIENCE_SECONDS)
-        never = dict(Counter(f"no roll-up: {run.invalid}" for run in runs if run.invalid))
+        never = dict(
+            Counter(f"no roll-up: {run.invalid} (then run `processor verify --fix`)" for run in runs if run.invalid)
+        )
         error = next((run.error for run in runs if run.error), "")
         if error:
             return Counts(redriven=size, records=size, left=size, error=error)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import click
 
 from processor.cli.progress import Progress
-from processor.errors import SettingsError
+from processor.errors import LocalError, SettingsError
 from processor.local.faults.fault import Fault, Scene
 from processor.local.faults.oracle import Judgement, judge
 from processor.local.faults.registry import named
@@ -71,11 +71,15 @@ def under_faults(
         send(run.system, progress)
         progress.wait("waiting for faults that have not struck", run.wait_for_all)
         progress.wait("ending the faults", run.finish)
-        progress.wait("draining", lambda: run.drain(DRAIN_SECONDS))
+        try:
+            progress.wait("draining", lambda: run.drain(DRAIN_SECONDS))
+        except LocalError as error:  # what is lost by then is told all the same
+            run.errors.append(str(error))
         run.witness.look()
         found = judge(run, fleet)
     scenes = {fault.name: fault.scene(seed) for fault in faults if fault.scene is not None}
     never = [fault.name for fault in live if not run.injected[fault.name]]
+    never += [name for name, scene in scenes.items() if not scene.injected]
     passed = found.passed and not never and all(scene.passed for scene in scenes.values())
     progress.finish(lines(run, found, scenes, never, passed))
     return passed

@@ -133,10 +133,15 @@ class Function:
             self._give_back(environment)
         return json.loads(answer.body) if answer.content_type == "application/json" else answer.body
 
+    def configure(self, **changes: Any) -> None:
+        """Start workers with these changes of the configuration from now on; those that live stay as they are."""
+        with self._changed:
+            self.config = replace(self.config, **changes)
+
     def deploy(self, directory: Path) -> None:
         """Run what is in that folder from now on: idle workers end, and those at work when they are done with it."""
+        self.configure(directory=directory)
         with self._changed:
-            self.config = replace(self.config, directory=directory)
             idle, self._idle = self._idle, []
             self._outdated = set(self._environments) - set(idle)
         for environment in idle:

@@ -125,6 +125,9 @@ class MemoryKinesis(MemoryShards):
             self._close(pair, ((min(shard.first for shard in pair), max(shard.last for shard in pair)),))
 
     def _close(self, parents: tuple[MemoryShard, ...], ranges: tuple[tuple[int, int], ...]) -> None:
+        for parent in parents:
+            if parent.closed:
+                raise client_error("InvalidArgumentException", "Reshard", f"{parent.shard_id} is closed already")
         for first, last in ranges:
             child = MemoryShard(
                 _id(max(map(_index, self._shards)) + 1), first, last, tuple(p.shard_id for p in parents)

@@ -18,14 +18,15 @@ from processor.local.system import MAPPING, ROLLUP_MAPPING
 
 SEED = 7
 INJECTIONS = 3
-FEW = {"timeout": 1, "ten-mebibytes": 1, "refused": 1, "no-address": 1, "out-of-memory": 1}
+FEW = dict.fromkeys(
+    ("timeout", "ten-mebibytes", "refused", "no-address", "out-of-memory", "deploy-mid-batch", "kill-before-response",
+     "split", "merge", "single-shard", "metrics-overflow", "destination-fails"), 1
+)  # fmt: skip
 """Faults that take long are injected less often."""
 
 PACE = 0.4
-PATIENCE = 60.0
-ONCE = {"poison-first", "poison-middle", "poison-last", "poison-all", "malformed", "clock-1970", "empty-key"}
-"""What can never be decoded holds nothing up: every batch of it is invoked once."""
-
+PATIENCE = 180.0
+"""So long may it take where the machine has much else to do."""
 LIVE = [fault for fault in FAULTS if fault.make]
 SCENES = [fault for fault in FAULTS if fault.scene]
 
@@ -56,12 +57,6 @@ class Arena:
             self._aws.stop()
 
 
-def tried(run):
-    """How often a batch had to be sent again."""
-    stats = run.system.mapping.stats
-    return stats.retries + stats.bisects + stats.errors + stats.partials
-
-
 @pytest.fixture(scope="module")
 def arena():
     found = Arena()
@@ -75,7 +70,7 @@ def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
     passed = False
     try:
         wanted = FEW.get(fault.name, INJECTIONS)
-        before = tried(run)
+        answers = run.witness.answers
         run.begin([fault], PACE)
         injector = run.injectors[fault.name]
         deadline = time.monotonic() + PATIENCE
@@ -88,8 +83,7 @@ def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
         found = judge(run)
         assert found.passed, found.lines()
         assert run.injected[fault.name] >= wanted
-        assert run.witness.answers
-        assert fault.name not in ONCE or tried(run) == before
+        assert run.witness.answers > answers
         passed = True
     finally:
         if not passed:

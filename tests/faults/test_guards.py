@@ -2,7 +2,7 @@
 
 A guard is taken out of a system, and its faults strike one after the other, each among sensors of its own: what the
 judgement says is told apart by these. What comes before them, without a fault, must not be found; each of them must.
-The same system with every guard in place finds nothing of any fault.
+With every guard in place nothing is found: test_faults.py.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ MANY = {"kill-any": 15, "unavailable": 10, "reset-before": 10}
 LASTING = 2.0
 """Seconds that a state lasts: longer than an invocation tries."""
 
-PATIENCE = 60.0
+PATIENCE = 180.0
+"""So long may it take where the machine has much else to do."""
 SENSORS = 3
-LIVE = [fault.name for fault in FAULTS if fault.make]
 
 
 class Strike:
@@ -75,7 +75,7 @@ class Bench:
     def __init__(self, run):
         self.run = run
 
-    def strike(self, fault=None, drained=True):
+    def strike(self, fault=None):
         """Have a fault strike, records of new sensors coming all the time; or have only them come."""
         run, strike = self.run, Strike(self.run)
         if fault is None:
@@ -83,7 +83,7 @@ class Bench:
         else:
             run.begin(named([fault]), PACE)
             injector = run.injectors[fault]
-            injector.lasting = PATIENCE if injector.lasting else 0
+            injector.lasting = 60.0 if injector.lasting else 0
             enough = 1 if fault in ONCE else MANY.get(fault, INJECTIONS)
             begun = time.monotonic()
             while injector.injected < enough or (injector.lasting and time.monotonic() < begun + LASTING):
@@ -91,9 +91,8 @@ class Bench:
                 self.send()
                 time.sleep(0.03)
             run.finish()
-        if drained:
-            run.drain(PATIENCE)
-            strike.end()
+        run.drain(PATIENCE)
+        strike.end()
         return strike
 
     def send(self):
@@ -136,20 +135,12 @@ def tells(some, pattern):
     return any(re.match(pattern, line) for line in some)
 
 
-@pytest.mark.parametrize("faults", [LIVE[part::6] for part in range(6)], ids=" ".join)
-def test_with_every_guard_nothing_is_found(faults, bench):
-    with bench() as system:
-        for fault in faults:
-            system.strike(fault, drained=False)
-        found, _ = system.judged()
-        assert not found
-
-
 @pytest.mark.parametrize("guard", IN_FUNCTIONS + HERE, ids=str)
 def test_without_its_guard_a_fault_is_found(guard, bench, monkeypatch):
     guard.here(monkeypatch)
     patterns = {fault: pattern for pattern, faults in guard.faults.items() for fault in faults}
     with bench(guard.worker) as system:
+        system.strike()  # workers start
         calm = system.strike()
         missing, deadline = list(patterns), time.monotonic() + PATIENCE
         while missing and time.monotonic() < deadline:

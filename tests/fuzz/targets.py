@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from processor.decode import readings
+from processor.decode import _walked, readings
 from processor.decode.advertisement import MANUFACTURER_DATA, SERVICE_DATA_16, structure
 from processor.decode.aggregation import MAGIC
 from processor.decode.envelope import Envelope
@@ -26,6 +26,7 @@ from processor.decode.record import heard, sent_at
 from processor.errors import DecodeError
 from processor.reading import QUANTITIES, Reading, quantity
 from processor.store.tables import AttributeValue, cell_name, cell_value, slot, slot_of
+from processor.times import END_MS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 AT = 1_700_000_000_000
@@ -81,6 +82,8 @@ def check_reading(reading: Reading) -> None:
         require(name in QUANTITIES or bool(quantity(name)), "a quantity", name)
     sample_of(reading)
     at = reading.at or 0
+    if not 0 <= at < END_MS:  # it has no slot: whoever stores refuses its time
+        return
     start = slot_of(at)
     offset = at - start * 1000
     name, value = cell_name(reading, offset), cell_value(reading, offset)
@@ -135,6 +138,14 @@ def either(function: Callable[[], Heard | list[Reading]]) -> None:
         check_error(error)
     else:
         check_heard([*found])
+
+
+def outcome(function: Callable[[], list[Reading]]) -> object:
+    """What a call gives, or why it does not."""
+    try:
+        return function()
+    except DecodeError as error:
+        return error.reason, str(error)
 
 
 # What goes in
@@ -206,6 +217,9 @@ def formats(data: bytes) -> None:
         payload = structure(MANUFACTURER_DATA if kind == MANUFACTURER else SERVICE_DATA_16, payload[:254])
     model_of(payload)
     either(lambda: readings(payload, address, AT, KEYS, model=model))
+    short = outcome(lambda: readings(payload, address, AT, KEYS, model=model))  # the way learned, if one was
+    walked = outcome(lambda: _walked(payload, address, AT, KEYS, None, None, model))
+    require(short == walked, "a short way that reads otherwise", (short, walked))
 
 
 def _mesh(message: bytes) -> list[Reading]:
@@ -218,7 +232,17 @@ TARGETS: dict[str, Target] = {
     "aggregation": Target(aggregation, 8192, ("/decode/aggregation.py", "/decode/record.py")),
     "gateways": Target(gateways, 8192, ("/decode/gateways/",)),
     "formats": Target(
-        formats, 512, ("/decode/formats/", "/decode/objects.py", "/decode/tlv.py", "/decode/__init__.py", "<format ")
+        formats,
+        512,
+        (
+            "/decode/formats/",
+            "/decode/objects.py",
+            "/decode/tlv.py",
+            "/decode/short.py",
+            "/decode/beside.py",
+            "/decode/__init__.py",
+            "<format ",
+        ),
     ),
 }
 

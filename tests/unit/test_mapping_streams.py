@@ -313,7 +313,9 @@ def test_changes_that_expired_unread_are_passed_over_and_the_rest_delivered(stre
     assert function.slots == [1, 3, 5]
 
 
-def test_a_failing_batch_is_given_up_when_the_stream_does_not_keep_it_any_more(streams, function, mapping_of, run):
+def test_a_failing_batch_is_given_up_when_the_stream_does_not_keep_it_any_more(
+    streams, function, mapping_of, run, clock
+):
     put(streams, 1)
 
     def fail(slots):
@@ -322,7 +324,9 @@ def test_a_failing_batch_is_given_up_when_the_stream_does_not_keep_it_any_more(s
     function.answer = fail
     failures = []
     mapping = mapping_of(on_failure=failures.append)
-    run(mapping, DAY - 60)
+    run(mapping, 60)
+    clock.now += DAY - 180
+    run(mapping, 60)
     assert not failures
     run(mapping, 120)
     assert [failure["requestContext"]["condition"] for failure in failures] == ["RecordAgeExceeded"]

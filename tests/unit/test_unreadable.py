@@ -179,9 +179,9 @@ def test_a_quantity_of_a_newer_version_is_passed_over(tables):
 def test_an_export_has_the_rest(tables, run, tmp_path, by):
     tables.slot["c9.AAAA"] = {"M": {}}
     tables.tables["readings"][A, f"{BASE + 1}"] = {"device": {"S": A}, "slot": {"N": f"{BASE + 1}"}}
-    tables.tables["rollups"][A, "8"] = {"device": {"S": A}, "start": {"N": "8"}}
+    tables.tables["rollups"][A, f"{BASE + 8}"] = {"device": {"S": A}, "start": {"N": f"{BASE + 8}"}}
     tables.tables["rollups"][A, str(BASE)]["n"] = {"S": "many"}
-    done = run("export", str(tmp_path / "out"), "--by", by)
+    done = run("export", str(tmp_path / "out"), "--by", by, "--from", "2023-11-14", "--to", "2023-11-16")
     assert done.exit_code == 0, done.output
     assert "3 readings, 1 rollups, 1 devices" in done.stderr
     assert done.stderr.count("left out: ") == 4

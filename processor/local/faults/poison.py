@@ -21,7 +21,7 @@ from processor.errors import LocalError
 from processor.local.environment import Crashed, OutOfMemory, TimedOut
 from processor.local.proxy import Call, Reply
 
-PROMPT_SECONDS = 1.0
+PROMPT_SECONDS = 0.5
 """An answer of S3 that takes longer is none: ingest waits for two seconds."""
 
 TAKEN = (b" 200 ", b" 412 ")

@@ -44,10 +44,14 @@ class Reshard(Injector):
         """Put the first record where it is due, and those of the time before are put."""
         if self._records or time.monotonic() < self.run.single_until or not self.due():
             return
+        stream = self.run.system.kinesis
+        with self.run.resharding:
+            if not closed_by(self._how, open_shards(stream)):  # too many already, or one alone
+                (split if self._how is merge else merge)(stream, open_shards(stream))
         source = Source(self)
         sensor = source.sensor()
         records = [source.record(source.measure(sensor, [source.now - n])).data for n in range(3)]
-        key = _key_within(closed_by(self._how, open_shards(self.run.system.kinesis)), self.random)
+        key = _key_within(closed_by(self._how, open_shards(stream)), self.random)
         with self._lock:
             self._key, self._records = key, records[1:]
             self._came.clear()
@@ -67,11 +71,14 @@ class Reshard(Injector):
 
     def _reshard(self, before: bytes, after: bytes) -> bool:
         stream = self.run.system.kinesis
-        self.run.system.put(before, self._key).result()
-        done = time.monotonic() >= self.run.single_until and bool(self._how(stream, open_shards(stream)))
+        try:
+            self.run.system.put(before, self._key).result()
+            with self.run.resharding:
+                done = time.monotonic() >= self.run.single_until and bool(self._how(stream, open_shards(stream)))
+        finally:
+            self.run.put(Sent(after, self._key))
         if not done:
             self.again()
-        self.run.put(Sent(after, self._key))
         return done
 
     def end(self) -> None:
@@ -102,10 +109,11 @@ class SingleShard(Injector):
                 self._over()
         elif self.due():
             stream = self.run.system.kinesis
-            while len(shards := open_shards(stream)) > 1:
-                merge(stream, shards)
-            self._only = shards[0]["ShardId"]
-            self.run.single_until = time.monotonic() + self._seconds
+            with self.run.resharding:
+                while len(shards := open_shards(stream)) > 1:
+                    merge(stream, shards)
+                self._only = shards[0]["ShardId"]
+                self.run.single_until = time.monotonic() + self._seconds
             source = Source(self)
             sensor = source.sensor()
             for n in range(FEW_RECORDS):
@@ -114,13 +122,14 @@ class SingleShard(Injector):
     def _over(self) -> None:
         for taken in self._taken:
             taken.result()
+        with self.run.resharding:
+            shards = open_shards(self.run.system.kinesis)
+            if [shard["ShardId"] for shard in shards] == [self._only]:
+                self.count()
+            else:
+                self.again()
+            split(self.run.system.kinesis, shards)
         self._taken = []
-        shards = open_shards(self.run.system.kinesis)
-        if [shard["ShardId"] for shard in shards] == [self._only]:
-            self.count()
-        else:
-            self.again()
-        split(self.run.system.kinesis, shards)
 
 
 def split(stream: Any, shards: list[dict[str, Any]]) -> int:

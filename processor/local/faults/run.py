@@ -33,6 +33,8 @@ from processor.store import client
 TICK_SECONDS = 0.02
 FIRST_SENSOR = 40_000
 PATIENCE_SECONDS = 60.0
+HANDLED_SECONDS = 240.0
+"""How long what was given up may take when it is invoked directly, every fault at work."""
 TRAFFIC_SECONDS = 0.05
 
 
@@ -48,6 +50,8 @@ class Run(Seams):
         self.injected: Counter[str] = Counter()
         self.single_until = 0.0
         """Until then (time.monotonic()) nobody reshards: there is to be one shard."""
+        self.resharding = threading.Lock()
+        """Is held by who looks at the open shards and closes some."""
         self.truth: Counter[str] = Counter()
         self.rotated: dict[bytes, tuple[str, bytes]] = {}
         """Records of devices whose key was changed, each with the device and the key that it was sealed with."""
@@ -196,15 +200,18 @@ class Run(Seams):
         self.system.drain(seconds)
 
     def _tick(self) -> None:
+        broken = set()
         while not self._stopping.wait(TICK_SECONDS):
             for name, injector in list(self.injectors.items()):
+                if name in broken:
+                    continue
                 try:
                     injector.tick()
                     for sent in injector.records():
                         self.put(sent)
                 except Exception as error:
                     self.errors.append(f"{name}: {type(error).__name__}: {error}")
-                    return
+                    broken.add(name)
 
     # What injectors are given.
 
@@ -253,13 +260,13 @@ class Run(Seams):
 
     def _invoke_directly(self, event: bytes) -> None:
         """Invoke ingest with an event until it has handled it, as somebody redrives what was given up."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + HANDLED_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(LocalError):
                 if not self.system.function.invoke(event)["batchItemFailures"]:
                     return
             time.sleep(0.2)
-        self.errors.append(f"an event of {len(event):,} bytes was not handled in {PATIENCE_SECONDS:g} s")
+        self.errors.append(f"an event of {len(event):,} bytes was not handled in {HANDLED_SECONDS:g} s")
 
 
 def _through(injector: Injector, name: str, following: Invoke) -> Invoke:

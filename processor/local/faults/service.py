@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LARGEST_RECORD = 10 * 1024 * 1024
 """Bytes of a Kinesis record at most, its key included."""
 
+ALL_HANDLED: dict[str, list[Any]] = {"batchItemFailures": []}
+
 REFUSALS = 2
 """So often what is to be refused for a while is refused."""
 
@@ -54,11 +56,13 @@ class Disabled(Injector):
     def _pause(self) -> None:
         self.run.system.mapping.disable()
         self.count()
-        time.sleep(self._seconds)
-        source = Source(self)
-        sent = source.record(source.measure(source.sensor(), [source.now]))
-        self.run.system.put(sent.data).result()
-        self.end()
+        try:
+            time.sleep(self._seconds)
+            source = Source(self)
+            sent = source.record(source.measure(source.sensor(), [source.now]))
+            self.run.system.put(sent.data).result()
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Have it enabled."""
@@ -203,6 +207,7 @@ class Deployed(Injector):
 
     def _deploy(self) -> None:
         versions = self.run.versions
+        folder = versions.older  # made before anything is measured: what is measured is put
         source = Source(self)
         sensors = [source.sensor(), source.sensor()]
         present = source.record(source.measure(sensors[0], [source.now]))
@@ -211,7 +216,7 @@ class Deployed(Injector):
             if not self._stored(sensors[0]):
                 return
             older = source.record(source.measure(sensors[1], [source.now]))
-            versions.deploy(versions.older)
+            versions.deploy(folder)
             try:
                 self.run.put(present)
                 self.run.put(older)
@@ -237,17 +242,18 @@ class Deployed(Injector):
 class OldReplays(Injector):
     """The older version is given batches that the present one has handled: it changes nothing of what is stored."""
 
-    _handled = b""
+    _handled = _last = b""
 
     def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
         """Hand the older one a batch that was handled before, where it is due."""
         if _name == "ingest" and self._handled and self.due():
             with contextlib.suppress(LocalError):
-                self.run.versions.old_function.invoke(self._handled)
-                self.count()
+                if self.run.versions.old_function.invoke(self._handled) == ALL_HANDLED:
+                    self.count()
         found = following(event)
-        if _name == "ingest" and found == {"batchItemFailures": []}:
-            self._handled = event
+        if _name == "ingest" and found == ALL_HANDLED:
+            # Not the last one: whoever looks at what is stored has to see it before the older version meets it.
+            self._handled, self._last = self._last, event
         return found
 
 

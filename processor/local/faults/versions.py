@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from processor.errors import LocalError
@@ -43,7 +42,7 @@ class Versions:
         """Give new workers these variables besides, or none any more, and kill the present ones."""
         for function in (self._system.function, self._system.rollup):
             variables = {**function.config.environment, **self._system.variables, **(environment or {})}
-            function.config = replace(function.config, environment=variables)
+            function.configure(environment=variables)
             for pid in function.pids:
                 self._kill(pid)
 

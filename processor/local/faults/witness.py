@@ -6,6 +6,7 @@ must be in the table or in quarantine. And the states in `devices` must never go
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from processor.background import Background
+from processor.errors import StoreError
 from processor.local.check import Cell, Expected
 from processor.local.faults.firsts import Firsts
 from processor.local.faults.poison import Poison
@@ -46,6 +48,7 @@ class Witness(Background):
         self._run = run
         self._states: dict[str, State] = {}
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
 
     def invoked(self, event: bytes, invoke: Invoke, around: Callable[[Invoke], Invoke]) -> Any:
         """Invoke ingest for the mapping, and look at what comes of it before the mapping does.
@@ -62,8 +65,9 @@ class Witness(Background):
         handled = 0
         try:
             answer = around(self.poison.watching([read["SequenceNumber"] for read, _ in found], poison, invoke))(event)
-            handled = handled_of(records, answer)
-            self._answered(found[:handled])
+            kept = handled_of(records, answer)
+            self._answered(found[:kept])
+            handled = kept  # if nobody could look, the mapping is not told either
             return answer
         finally:
             self.poison.ended(poison, {read["SequenceNumber"] for read, _ in found[:handled]})
@@ -119,14 +123,15 @@ class Witness(Background):
     def work(self) -> None:
         """Watch `devices`."""
         while not self.stopping.wait(LOOK_SECONDS):
-            try:
+            with contextlib.suppress(StoreError):  # the next look may be luckier
                 self.look()
-            except Exception as error:
-                self._problem(f"`devices` cannot be watched: {type(error).__name__}: {error}")
-                return
 
     def look(self) -> None:
         """Look once whether a device's state has gone back."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         body: dict[str, Any] = {"TableName": self._system.settings.devices_table, "ConsistentRead": True}
         while True:
             page = self._client.call("Scan", body)
