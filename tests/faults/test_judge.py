@@ -229,6 +229,7 @@ def test_a_single_shard_counts_only_where_it_stays_the_only_one(aws):
         run.system.kinesis.split_shard(ShardToSplit=run.system.kinesis.open_shards[0])
         wait(lambda: not injector._taken)
         assert not injector.injected
+        injector._seconds = 0.5
         wait(lambda: injector.injected)
         run.finish()
         run.drain(PATIENCE)
