@@ -196,8 +196,9 @@ class Run(Seams):
     def drain(self, seconds: float) -> None:
         """Wait until everything is handled: what the mapping gave up meanwhile, and somebody invoked directly, too."""
         self.system.drain(seconds)
-        self.settle()
-        self.system.drain(seconds)
+        if self._laters:
+            self.settle()
+            self.system.drain(seconds)
 
     def _tick(self) -> None:
         broken = set()
