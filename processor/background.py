@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Background:
+class Background(ABC):
     """Works in a thread from its entering to its leaving, which waits for the end. name: the thread's.
 
     What is made of it says in `work` what to do; that ends when `stopping` is set.
@@ -17,9 +18,9 @@ class Background:
         self.stopping = threading.Event()
         self._thread = threading.Thread(target=self.work, name=name, daemon=True)
 
+    @abstractmethod
     def work(self) -> None:
         """Do the job."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._thread.start()

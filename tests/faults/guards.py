@@ -227,8 +227,9 @@ def forgetful(self, batch):
     return SUCCESS
 
 
-def only_open(poll):
+def leave_closed_shards(patch):
     """Ends a shard as soon as it is closed, unread records or not."""
+    poll = consumer.ShardConsumer.poll
 
     def polled(self):
         stream = getattr(self.iterator._stream, "_kinesis", None)
@@ -239,7 +240,7 @@ def only_open(poll):
         else:
             poll(self)
 
-    return polled
+    patch.setattr(consumer.ShardConsumer, "poll", polled)
 
 
 def at_the_tip(opened):
@@ -273,9 +274,9 @@ def late(start):
     return found
 
 
-def undelivered(self, batch):
+def deliver_nothing(patch):
     """Gives records up, and delivers them nowhere."""
-    return SUCCESS
+    patch.setattr(consumer.ShardConsumer, "_give_up", lambda self, batch: SUCCESS)
 
 
 def dropped(self, part, error):
@@ -305,7 +306,7 @@ HERE = (
     Guard(
         "what is given up goes to the failure destination",
         {LOST: ("ten-mebibytes",)},
-        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+        here=deliver_nothing,
     ),
     Guard(
         "a new iterator begins after what was read",
@@ -325,7 +326,7 @@ HERE = (
     Guard(
         "a closed shard is read to its end",
         {LOST: ("split", "merge")},
-        here=lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+        here=leave_closed_shards,
     ),
     Guard(
         "children wait for their parents",
@@ -350,12 +351,12 @@ IN_SCENES = (
     Guard(
         "a closed shard is read to its end",
         {LOST: ("reshard-mid-batch",)},
-        here=lambda patch: patch.setattr(consumer.ShardConsumer, "poll", only_open(consumer.ShardConsumer.poll)),
+        here=leave_closed_shards,
     ),
     Guard(
         "what is given up goes to the failure destination",
         {r"wrong: the checkpoint passed .* kept nowhere": ("crashing-record", "retention")},
-        here=lambda patch: patch.setattr(consumer.ShardConsumer, "_give_up", undelivered),
+        here=deliver_nothing,
     ),
     Guard(
         "what has no room is rejected",

@@ -111,6 +111,19 @@ def test_poison_that_comes_again_after_it_was_handled_is_a_problem(poison):
     assert len(poison.problems) == 1
 
 
+def strike(run, fault):
+    """Have a fault strike three times amid traffic; return how often it did when all is handled."""
+    run.begin(named([fault]), 0.2)
+    injector, traffic = run.injectors[fault], Traffic(run)
+    deadline = time.monotonic() + PATIENCE
+    while injector.injected < 3 and time.monotonic() < deadline:
+        traffic.send(injector)
+        time.sleep(0.03)
+    run.finish()
+    run.drain(PATIENCE)
+    return injector.injected
+
+
 BROKEN = {
     # a record that can never be decoded is reported as failed when it first comes, as if it could be later
     "poison-middle": "import base64, processor.ingest\n"
@@ -150,14 +163,7 @@ def test_a_function_that_is_broken_is_found_by_the_witness_and_the_oracle(fault,
     mapping = replace(MAPPING, batching_window_seconds=0.1)
     rolling = replace(ROLLUP_MAPPING, batching_window_seconds=0.2)
     with started(SEED, aws=aws, timeout_s=8, mapping=mapping, rollup_mapping=rolling, functions=folder) as run:
-        run.begin(named([fault]), 0.3)
-        injector, traffic = run.injectors[fault], Traffic(run)
-        deadline = time.monotonic() + PATIENCE
-        while injector.injected < 3 and time.monotonic() < deadline:
-            traffic.send(injector)
-            time.sleep(0.05)
-        run.finish()
-        run.drain(PATIENCE)
+        strike(run, fault)
         found = judge(run)
     assert any(FOUND[fault] in line for line in found.problems), found.lines()
 
@@ -245,21 +251,14 @@ def wait(until):
 
 def test_only_the_worker_that_has_written_is_killed_before_its_response(aws):
     with started(SEED, aws=aws, workers=3) as run:
-        run.begin(named(["kill-before-response"]), 0.2)
-        injector, traffic = run.injectors["kill-before-response"], Traffic(run)
         killed, kill = [], run.workers.kill
         run.workers.kill = lambda pid: killed.append(run.workers.doing().get(pid)) or kill(pid)
-        deadline = time.monotonic() + PATIENCE
-        while injector.injected < 3 and time.monotonic() < deadline:
-            traffic.send(injector)
-            time.sleep(0.02)
-        run.finish()
-        run.drain(PATIENCE)
+        injected = strike(run, "kill-before-response")
         assert judge(run).passed
         errors = run.system.mapping.stats.errors
-    assert injector.injected >= 3
+    assert injected >= 3
     assert set(killed) <= {"at work", None}
-    assert errors == injector.injected  # who had answered already is not counted, and fails nothing
+    assert errors == injected  # who had answered already is not counted, and fails nothing
 
 
 def test_a_kill_counts_where_there_is_a_worker_and_by_what_it_did(aws):

@@ -122,7 +122,7 @@ def test_a_date_that_no_row_can_show_is_refused(run):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/root/out"), "Error: /root/out: Permission denied\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "locked/out"), "Error: locked/out: Permission denied\n"),
         (OSError(errno.ENOSPC, "No space left on device"), "Error: No space left on device\n"),
         (ValueError("Invalid endpoint: localhost:1"), "Error: AWS: Invalid endpoint: localhost:1\n"),
     ],
