@@ -22,9 +22,8 @@ CHANGED = (404, 409, THERE)
 
 
 class Stored(NamedTuple):
-    """An object as it was read: its name, its content, and what tells whether it changed since."""
+    """An object as it was read: its content, and what tells whether it changed since."""
 
-    key: str
     body: bytes
     tag: str
 
@@ -53,7 +52,7 @@ class Objects:
             found = self._client.get_object(Bucket=self._bucket, Key=key)
         except self._client.exceptions.NoSuchKey:
             return None
-        return Stored(key, whole(found["Body"], key), found["ETag"])
+        return Stored(whole(found["Body"], key), found["ETag"])
 
     def create(self, key: str, body: bytes, content_type: str) -> None:
         """Put an object, unless there is one of that name. Raises what S3 answers while others write or delete it."""
