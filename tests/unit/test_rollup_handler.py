@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from processor.telemetry import Telemetry
 START = 1_700_000_100
 A, B = "CB:B8:33:4C:88:4F", "C0:00:00:00:00:01"
 EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+SERVICES = itertools.count()
+"""Each handler logs under a name of its own: Powertools keeps a logger's stream, also when the handler is gone."""
 
 
 def record(number, device=A, slot=START + 120, name="MODIFY", **more):
@@ -43,7 +46,7 @@ class World:
             Reader(self.tables, "processor-readings"),
             self.rollups,
             States(self.tables, "processor-devices"),
-            Telemetry(f"rollup-{id(self)}", stream=self.out),
+            Telemetry(f"rollup-{next(SERVICES)}", stream=self.out),
             self.pool,
             retention=86_400,
             clock=lambda: self.now,
