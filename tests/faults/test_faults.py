@@ -31,15 +31,22 @@ LIVE = [fault for fault in FAULTS if fault.make]
 SCENES = [fault for fault in FAULTS if fault.scene]
 
 
+FAULTS_EACH = 10
+"""So many faults share a system: each judgement looks at all that was sent since it started."""
+
+
 class Arena:
-    """A system under faults that tests share: starting one takes longer than most of them. A failed one is replaced."""
+    """A system under faults that tests share, as starting one takes a while. A failed one is replaced."""
 
     def __init__(self):
         self._open = None
         self.run = None
 
     def ready(self):
+        if self.run is not None and self._left == 0:
+            self.close()
         if self.run is None:
+            self._left = FAULTS_EACH
             self._aws = EmbeddedAws()
             self._open = started(
                 SEED, aws=self._aws, timeout_s=8,
@@ -48,6 +55,7 @@ class Arena:
             )  # fmt: skip
             self.run = self._open.__enter__()
             self.traffic = Traffic(self.run)
+        self._left -= 1
         return self.run
 
     def close(self):

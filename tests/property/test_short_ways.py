@@ -101,7 +101,7 @@ ALONE = {
     **{f"{number:04X}-{table.name}": (ad_type, number, table, None) for ad_type, number, tables in FIXED
        for table in tables},
     **{f"{model}-{table.name}": (0xFF, switchbot.COMPANY, table, model) for table in switchbot.MANUFACTURER
-       for model in table.models},
+       for model in sorted(table.models)},
 }  # fmt: skip
 
 
