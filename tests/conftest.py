@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
 from types import SimpleNamespace
 
@@ -22,6 +23,12 @@ settings.load_profile("shared")
 def pytest_addoption(parser):
     parser.addoption("--soak-seconds", type=int, default=0, help="All faults together for so long (tests/faults)")
     parser.addoption("--soak-seed", type=int, default=None, help="Their seed; a new one by default")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """All tests run in a process for each of up to four cores, a file in each at a time; some of them, in pytest's own."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS
+    return min(os.cpu_count() or 1, 4) if whole else 0
 
 
 class MemoryTable:
