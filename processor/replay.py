@@ -8,6 +8,7 @@ when it arrived. What has expired meanwhile is not written again.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from binascii import b2a_base64
@@ -204,27 +205,28 @@ class Replay:
         self._clock = clock
         self._sleep = sleep
         self._most = CHUNK_RECORDS if rate is None else max(1, min(CHUNK_RECORDS, int(rate * CHUNK_SECONDS)))
+        self._due = -math.inf
+        """When the next records may be sent, by the clock."""
         self.progress = Progress()
 
     def run(self, pieces: Iterable[Piece]) -> Progress:
         """Replay the pieces, in order. Raises SourceError for one that cannot be read, and what the sink raises."""
-        began = self._clock()
         for piece in pieces:
             if self._checkpoint is not None and self._checkpoint.whole(piece.name):
                 self.progress.resumed += self._checkpoint.done(piece.name)
             else:
-                self._piece(piece, began)
+                self._piece(piece)
                 self.progress.pieces += 1
             self._report(self.progress)
         return self.progress
 
-    def _piece(self, piece: Piece, began: float) -> None:
+    def _piece(self, piece: Piece) -> None:
         progress, before, count = self.progress, self.progress.size, 0
         for count, chunk in self._chunks(piece, before):
             left_out: Counter[str] = Counter()
             meant = [dated for data in chunk if (dated := self._dated(data, left_out)) is not None]
             if meant:
-                progress.ledger.update(self._sink.take(meant))
+                self._take(meant)
             progress.sent += len(meant)
             progress.records += len(chunk)
             progress.outside += left_out["outside"]
@@ -232,9 +234,14 @@ class Replay:
             self._note(piece, count, whole=False)
             self._report(progress)
             if self._rate is not None:
-                self._sleep(max(0.0, began + progress.sent / self._rate - self._clock()))
+                self._sleep(max(0.0, self._due - self._clock()))
         self._note(piece, count, whole=True)
         progress.size = before + piece.size
+
+    def _take(self, meant: list[Dated]) -> None:
+        if self._rate is not None:  # from now, not from the beginning: what a stall held up must not come all at once
+            self._due = max(self._due, self._clock()) + len(meant) / self._rate
+        self.progress.ledger.update(self._sink.take(meant))
 
     def _note(self, piece: Piece, count: int, *, whole: bool) -> None:
         if self._checkpoint is not None:

@@ -205,6 +205,51 @@ def test_a_rate_slower_than_the_table_takes_no_time_of_its_own(stopwatch):
     assert stopwatch.now == 10
 
 
+class Stalls(Kept):
+    """A sink that is held up once, and notes when it had how many."""
+
+    def __init__(self, stopwatch, at):
+        super().__init__()
+        self.stopwatch, self.at = stopwatch, at
+        self.had = []
+
+    def take(self, found):
+        answer = super().take(found)
+        if self.calls == self.at:
+            self.stopwatch.now += 60
+        self.had.append((self.stopwatch.now, len(found)))
+        return answer
+
+
+@pytest.mark.parametrize("where", ["the table", "reading", "records left out"])
+def test_what_a_stall_held_up_comes_no_faster_afterwards(where, stopwatch):
+    """The table backs off; or nothing is sent for a minute, while an object comes, or records of other times go by."""
+
+    def slow():
+        stopwatch.now += 60
+        return io.BufferedReader(io.BytesIO(body))
+
+    class Tells(io.BytesIO):
+        def readinto(self, buffer):
+            stopwatch.now += 60
+            return super().readinto(buffer)
+
+    body = b"\n".join(envelope(n) for n in range(100))
+    others = b"\n".join(envelope(n, at=NOW - 1) for n in range(100))
+    between = {
+        "the table": [],
+        "reading": [Piece("slow", 1, slow)],
+        "records left out": [Piece("others", 1, lambda: io.BufferedReader(Tells(others)))],
+    }[where]
+    sink = Stalls(stopwatch, at=3 if where == "the table" else None)
+    job = Replay(sink, start=NOW, rate=10, clock=stopwatch, sleep=stopwatch.sleep)
+    job.run([piece(body, "a"), *between, piece(body, "b")])
+    for number, (since, _) in enumerate(sink.had):
+        within = sum(count for now, count in sink.had[number:] if now < since + 1)
+        assert within <= 10 + 5, f"{within} records in the second from {since} s on"  # and the chunk held up
+    assert stopwatch.now > 60
+
+
 ABOUT = {"source": "x", "from": None, "to": None}
 
 
