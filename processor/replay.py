@@ -72,8 +72,8 @@ class Progress:
 class Checkpoint:
     """What is done, in a file of JSON Lines that only grows: what it is of, then how far each piece is.
 
-    about: source and times; a file that is about something else is refused (SourceError). The last line may be cut by
-    a crash: what it said is done again.
+    about: source, times and destination; a file that is about something else is refused (SourceError). The last line
+    may be cut by a crash: what it said is done again.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -85,8 +85,8 @@ class Checkpoint:
             lines = [orjson.loads(line) for line in whole.splitlines()]
             if lines and lines[0] != {"replay": dict(about)}:
                 raise SourceError(
-                    f"{path} is about another replay ({orjson.dumps(lines[0]).decode()}): give the options that it was "
-                    "made with, or another file"
+                    f"{path} is about another replay ({orjson.dumps(lines[0]).decode()}): give the options and the "
+                    "environment that it was made with, or another file"
                 )
             for line in lines[1:]:
                 self._done[line["piece"]] = line["records"]

@@ -25,6 +25,7 @@ from processor.errors import ProcessorError, SourceError
 from processor.local.outbox import Outbox
 from processor.replay import Checkpoint, Dated, Progress, Replay, Sink, Table
 from processor.settings import Settings
+from processor.store import region_of
 
 PLAIN_SECONDS = 2.0
 SHOWN = ("stored", "duplicates", "rejected")
@@ -63,8 +64,11 @@ def replay(
     _refuse(source, start, end, state, arrived, stream)
     settings = Settings.read()
     pieces = _pieces(source, settings, start, end)
-    about = {"source": source if "://" in source else str(Path(source).resolve()), "from": start, "to": end}
-    checkpoint = None if state is None else Checkpoint(state, about | {"arrived": arrived, "stream": stream})
+    checkpoint = None
+    if state is not None:
+        place = source if "://" in source else str(Path(source).resolve())
+        asked = {"source": place, "from": start, "to": end, "arrived": arrived}
+        checkpoint = Checkpoint(state, asked | _destination(settings, stream))
     with _closed(checkpoint), _terminable(), _sink(settings, stream) as sink, _Shown(pieces) as shown:
         job = Replay(sink, start=start, end=end, arrived=arrived, rate=rate, checkpoint=checkpoint, progress=shown.show)
         try:
@@ -108,6 +112,20 @@ def _pieces(source: str, settings: Settings, start: int | None, end: int | None)
     return [capture(path)]
 
 
+def _destination(settings: Settings, stream: str | None) -> dict[str, str | None]:
+    """Return what tells a destination from all others: what is done for one is not done for another."""
+    if stream is None:
+        return {"table": settings.readings_table, "region": region_of(settings), "endpoint": settings.endpoint}
+    meta = _kinesis(settings).meta
+    return {"stream": stream, "region": meta.region_name, "endpoint": meta.endpoint_url}
+
+
+def _kinesis(settings: Settings) -> Any:
+    import boto3
+
+    return boto3.client("kinesis", region_name=settings.region or None)
+
+
 def _input() -> BufferedReader:
     return open(os.dup(0), "rb")  # noqa: PTH123 - a descriptor has no Path, and the reader closes it
 
@@ -141,9 +159,7 @@ def _sink(settings: Settings, stream: str | None) -> Iterator[Sink]:
         with stores(settings) as (writer, rules):
             yield Table(writer, rules)
         return
-    import boto3
-
-    with closing(Outbox(boto3.client("kinesis", region_name=settings.region or None), stream)) as outbox:
+    with closing(Outbox(_kinesis(settings), stream)) as outbox:
         yield Stream(outbox)
 
 

@@ -279,6 +279,33 @@ def test_a_replay_whose_table_is_away_stops_and_says_how_to_go_on(aws, tmp_path,
 
 
 @pytest.mark.parametrize(
+    ("to", "change", "other"),
+    [
+        ([], "TABLE_PREFIX", "other-"),
+        ([], "AWS_REGION", "eu-west-3"),
+        ([], "AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        (["--to-stream", STREAM], "AWS_REGION", "eu-west-3"),
+        (["--to-stream", STREAM], "AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+    ],
+)
+def test_what_is_done_for_one_destination_is_not_done_for_another(aws, tmp_path, monkeypatch, to, change, other):
+    """The same command and state in another environment: it must not say that all is done already."""
+    tables.create(aws.client("dynamodb"), "processor-")
+    aws.client("kinesis").create_stream(StreamName=STREAM, ShardCount=1)
+    capture, state = tmp_path / "capture.jsonl", str(tmp_path / "state")
+    capture.write_bytes(sealed(1, round(time.time() * 1000)))
+    command = ["replay", str(capture), *to, "--resume", state]
+    assert "1 of 1 records" in run(*command)
+    before = (tmp_path / "state").read_bytes()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv(change, other)
+        done = CliRunner().invoke(main, command)
+        assert (done.exit_code, "is about another replay" in done.output) == (1, True), done.output
+    assert (tmp_path / "state").read_bytes() == before
+    assert "0 of 0 records; 1 were done before" in run(*command)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["-", "--resume", "state"], "read again"),
