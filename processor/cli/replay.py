@@ -19,11 +19,12 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from processor.archive import PREFIX, Piece, archived, capture
+from processor.checkpoint import Checkpoint
 from processor.cli.jobs import s3, stores
 from processor.cli.times import When, iso
 from processor.errors import ProcessorError, SourceError
 from processor.local.outbox import Outbox
-from processor.replay import Checkpoint, Dated, Progress, Replay, Sink, Table
+from processor.replay import Dated, Progress, Replay, Sink, Table
 from processor.settings import Settings
 from processor.store import region_of
 
@@ -76,7 +77,8 @@ def replay(
         except (KeyboardInterrupt, ProcessorError) as error:
             shown.stop()
             _summary(job.progress, stream)
-            hint = "" if state is None else f" The same command goes on from here: {state} knows how far it is."
+            goes_on = state is not None and not isinstance(error, SourceError)  # a source stays as wrong as it is
+            hint = f" The same command goes on from here: {state} knows how far it is." if goes_on else ""
             raise click.ClickException((str(error) or "interrupted") + "." * (not str(error)) + hint) from None
     _summary(job.progress, stream)
 

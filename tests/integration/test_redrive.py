@@ -305,6 +305,36 @@ def test_what_is_done_for_one_destination_is_not_done_for_another(aws, tmp_path,
     assert "0 of 0 records; 1 were done before" in run(*command)
 
 
+def test_a_file_is_the_same_by_whichever_name_and_goes_on_where_it_grew(aws, tmp_path, monkeypatch):
+    tables.create(aws.client("dynamodb"), "processor-")
+    now = round(time.time() * 1000)
+    capture, state = tmp_path / "capture.jsonl", str(tmp_path / "state")
+    capture.write_bytes(sealed(1, now) + b"\n" + sealed(2, now) + b"\n")
+    assert "2 of 2 records" in run("replay", str(capture), "--resume", state)
+    monkeypatch.chdir(tmp_path)
+    assert "0 of 0 records; 2 were done before" in run("replay", "capture.jsonl", "--resume", state)
+    with capture.open("ab") as file:
+        file.write(sealed(3, now + 1000) + b"\n")
+    said = run("replay", "capture.jsonl", "--resume", state)
+    assert "1 of 1 records; 2 were done before" in said
+    assert " 1 stored " in said
+
+
+def test_an_object_that_became_another_one_is_refused_and_the_message_says_what_to_do(aws, tmp_path):
+    tables.create(aws.client("dynamodb"), "processor-")
+    s3, now, state = aws.client("s3"), round(time.time() * 1000), str(tmp_path / "state")
+    s3.create_bucket(Bucket="captures")
+    s3.put_object(Bucket="captures", Key="archive/x", Body=sealed(1, now))
+    assert "1 of 1 records" in run("replay", "s3://captures", "--resume", state)
+    assert "0 of 0 records; 1 were done before" in run("replay", "s3://captures", "--resume", state)
+    s3.put_object(Bucket="captures", Key="archive/x", Body=sealed(2, now))
+    done = CliRunner().invoke(main, ["replay", "s3://captures", "--resume", state])
+    assert (done.exit_code, "s3://captures/archive/x is another one now" in done.output) == (1, True), done.output
+    assert "--resume with a new file" in done.output
+    assert "The same command" not in done.output
+    assert " 1 stored " in run("replay", "s3://captures", "--resume", state + "2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+from contextlib import nullcontext
 
 import orjson
 import pytest
@@ -11,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.archive import MAXIMUM_RECORD, Piece, archived, capture, records
+from processor.checkpoint import Checkpoint
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.aggregation import aggregate
 from processor.decode.formats import ruuvi
 from processor.decode.record import sent_at
 from processor.errors import DecodeError, SourceError, TransientError
-from processor.replay import Checkpoint, Dated, Replay, Table
+from processor.replay import Dated, Replay, Table
 from processor.rules import Limits, Rules
 from processor.store.writer import Writer
 
@@ -102,7 +105,7 @@ class Listing:
 
     def paginate(self, *, Bucket, Prefix):  # noqa: N803 - AWS's names
         keys = sorted(key for key in self.keys if key.startswith(Prefix))
-        return [{"Contents": [{"Key": key, "Size": not key.endswith("/")}]} for key in keys] + [{}]
+        return [{"Contents": [{"Key": key, "Size": not key.endswith("/"), "ETag": ""}]} for key in keys] + [{}]
 
 
 def test_only_the_archives_hours_around_the_times_asked_for_are_read():
@@ -302,12 +305,84 @@ def test_a_checkpoint_of_another_replay_or_no_checkpoint_at_all_is_refused(tmp_p
         assert state.read_bytes() == body
 
 
-def test_a_piece_that_is_shorter_than_what_was_done_of_it_is_another_one(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "state", ABOUT)
-    checkpoint.note("piece", 5, whole=False)
-    with pytest.raises(SourceError, match="another file now"):
-        Replay(Kept(), checkpoint=checkpoint).run([piece(envelope())])
-    checkpoint.close()
+@pytest.fixture
+def resumed(tmp_path):
+    """Replays a file with a checkpoint, always the same; returns what came of it."""
+
+    def go(path, fails_at=None):
+        sink = Kept(fails_at)
+        checkpoint = Checkpoint(tmp_path / "state", ABOUT)
+        try:
+            done = Replay(sink, rate=6, checkpoint=checkpoint, sleep=lambda _: None).run([capture(path)])
+        finally:
+            checkpoint.close()
+        return sink, done
+
+    return go
+
+
+def lines(*numbers):
+    return b"".join(envelope(n, NOW + n) + b"\n" for n in numbers)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("fails_at", [None, 2], ids=["done", "stopped amid it"])
+def test_a_file_that_grew_goes_on_after_what_was_done(tmp_path, resumed, pack, fails_at):
+    path = tmp_path / "capture"
+    path.write_bytes(pack(lines(1, 2, 3, 4)))
+    with nullcontext() if fails_at is None else pytest.raises(TransientError):
+        resumed(path, fails_at)
+    with path.open("ab") as file:
+        file.write(pack(lines(5, 6)))
+    sink, done = resumed(path)
+    found = names(sink)
+    assert found == ([5, 6] if fails_at is None else [4, 5, 6])
+    assert (done.records, done.resumed) == (len(found), 6 - len(found))
+    assert resumed(path)[1].sent == 0
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(1, 2, 3), (1, 2, 3, 5), (7, 2, 3, 4), (6, 7, 8, 9, 10, 11), ()],
+    ids=["shorter", "as long, its end", "as long, its beginning", "longer", "empty"],
+)
+@pytest.mark.parametrize("fails_at", [None, 2], ids=["done", "stopped amid it"])
+def test_another_file_of_the_same_name_is_refused(tmp_path, resumed, numbers, fails_at):
+    path = tmp_path / "capture"
+    path.write_bytes(lines(1, 2, 3, 4))
+    with nullcontext() if fails_at is None else pytest.raises(TransientError):
+        resumed(path, fails_at)
+    path.write_bytes(lines(*numbers))
+    os.utime(path, ns=(NOW, NOW))  # the clock of a file system may stand still for so long
+    if fails_at is not None and numbers[:3] == (1, 2, 3):  # so far it was done, and so far it is the same
+        assert names(resumed(path)[0]) == list(numbers[3:])
+        return
+    before = (tmp_path / "state").read_bytes()
+    with pytest.raises(SourceError, match=r"capture is another one now.*--resume with a new file"):
+        resumed(path)
+    assert (tmp_path / "state").read_bytes() == before
+
+
+def test_a_line_that_was_done_before_it_was_written_to_its_end_is_not_taken_for_done(tmp_path, resumed):
+    path = tmp_path / "capture"
+    path.write_bytes(lines(1, 2)[:-9])
+    resumed(path)
+    path.write_bytes(lines(1, 2, 3))
+    with pytest.raises(SourceError, match="is another one now"):
+        resumed(path)
+
+
+def test_a_piece_that_is_done_and_has_not_changed_is_not_read_again(tmp_path):
+    def opened():
+        opens.append(1)
+        return io.BufferedReader(io.BytesIO(lines(1, 2)))
+
+    opens, state = [], tmp_path / "state"
+    for tag, reads in (("one", 1), ("one", 1), ("two", 2), ("two", 2), ("", 3), ("", 4)):
+        checkpoint = Checkpoint(state, ABOUT)
+        Replay(Kept(), checkpoint=checkpoint).run([Piece("piece", 9, opened, tag)])
+        checkpoint.close()
+        assert len(opens) == reads
 
 
 @pytest.fixture
