@@ -54,15 +54,17 @@ class Sink(Protocol):
 class Progress:
     """How far a replay is.
 
-    records: read. sent: taken by the sink. outside: of another time than was asked for. undated: without a time of
-    their own. resumed: done before, as the checkpoint says; in none of the others. pieces: read to their ends. size:
-    stored bytes read, of the pieces that are done and the one under way. ledger: what became of the advertisements.
+    records: read = sent + outside + undated + unreadable. sent: taken by the sink. outside: of another time than was
+    asked for. undated: without a time of their own. unreadable: and so of no known time, where one was asked for.
+    resumed: done before, as the checkpoint says; in none of the others. pieces: read to their ends. size: stored bytes
+    read, of the pieces that are done and the one under way. ledger: what became of the advertisements.
     """
 
     records: int = 0
     sent: int = 0
     outside: int = 0
     undated: int = 0
+    unreadable: int = 0
     resumed: int = 0
     pieces: int = 0
     size: int = 0
@@ -130,8 +132,9 @@ def _another(piece: Piece, done: int) -> SourceError:
 class Replay:
     """Replays pieces of records into a sink.
 
-    start, end: leave out records of other times (ms since 1970, the end not included). arrived: when all of them
-    arrived, ms since 1970, instead of what their envelopes say. rate: records a second at most. checkpoint: what is
+    start, end: leave out records of other times (ms since 1970, the end not included), and those that cannot be read.
+    arrived: when all of them arrived, ms since 1970, instead of what their envelopes say; start and end look at it only
+    where an envelope says nothing. rate: records a second at most. checkpoint: what is
     done already, and where to note what is. clock: monotonic seconds.
     """
 
@@ -184,6 +187,7 @@ class Replay:
             progress.records += len(chunk)
             progress.outside += left_out["outside"]
             progress.undated += left_out["undated"]
+            progress.unreadable += left_out["unreadable"]
             self._note(piece, done)
             self._report(progress)
             if self._rate is not None:
@@ -232,16 +236,16 @@ class Replay:
     def _dated(self, data: bytes, left_out: Counter[str]) -> Dated | None:
         """Return a record with its time of arrival; count one that is left out, with the reason."""
         try:
-            said = sent_at(data)
-        except DecodeError:  # counted as rejected, whenever it came
-            return Dated(data, self._arrived or 0)
-        if said is not None and not (
-            (self._start is None or self._start <= said) and (self._end is None or said < self._end)
-        ):
+            said, without = sent_at(data), "undated"
+        except DecodeError:
+            said, without = None, "unreadable"
+        at = self._arrived if said is None else said
+        if at is None:
+            if without == "unreadable" and self._start is None and self._end is None:
+                return Dated(data, 0)  # counted as rejected, whenever it came
+            left_out[without] += 1
+            return None
+        if (self._start is not None and at < self._start) or (self._end is not None and self._end <= at):
             left_out["outside"] += 1
             return None
-        arrived = said if self._arrived is None else self._arrived
-        if arrived is None:
-            left_out["undated"] += 1
-            return None
-        return Dated(data, arrived)
+        return Dated(data, at if self._arrived is None else self._arrived)

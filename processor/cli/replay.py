@@ -43,9 +43,14 @@ KEY_BITS = 64
     "state",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Note in this file what is done, and go on from there where it exists.",
+    help="Note in this file what is done, and go on from there where it exists. Of one source, time and destination.",
 )
-@click.option("--arrived-at", "arrived", type=When(), help="Take all records as arrived then. Default: as Funnel says.")
+@click.option(
+    "--arrived-at",
+    "arrived",
+    type=When(),
+    help="Take all records as arrived then. Default: as Funnel says; --from and --to mean that where it says it.",
+)
 @click.option("--to-stream", "stream", metavar="NAME", help="Put the records into this Kinesis stream instead.")
 def replay(
     source: str,
@@ -60,7 +65,8 @@ def replay(
 
     SOURCE is the archive in S3 (s3://BUCKET, or s3://BUCKET/PREFIX), a file of Funnel envelopes or payloads, one a
     line, gzipped or not, or - for standard input. A record whose envelope does not say when Funnel had it is left out,
-    and counted as undated, unless --arrived-at says when it arrived.
+    and counted as undated, unless --arrived-at says when it arrived. With --from or --to, one that cannot be read is
+    left out in the same way, and counted as unreadable.
     """
     _refuse(source, start, end, state, arrived, stream)
     settings = Settings.read()
@@ -226,9 +232,11 @@ class _Shown:
 
 def _summary(progress: Progress, stream: str | None) -> None:
     """Print what became of the records; each line adds up."""
+    see = " (see --arrived-at)" if stream is None else ""
     left_out = {
         "of another time": progress.outside,
-        "undated (see --arrived-at)" if stream is None else "undated": progress.undated,
+        f"undated{see}": progress.undated,
+        f"unreadable and so of no known time{see}": progress.unreadable,
     }
     click.echo(
         f"Replayed   {progress.sent:,} of {progress.records:,} records"

@@ -262,8 +262,20 @@ def test_undated_records_are_left_out_unless_the_user_says_when_they_arrived(aws
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     assert " 1 stored " in run("replay", str(capture), "--arrived-at", at)
     assert " 0 stored + 1 duplicates" in run("replay", str(capture), "--arrived-at", at)
+    assert "0 of 1 records, 1 of another time" in run("replay", str(capture), "--arrived-at", at, "--to", at)
     (row,) = rows("query", MINE)
     assert row["at"] == at.replace("Z", ".000Z")
+
+
+def test_what_cannot_be_read_is_left_out_of_a_window_and_named(aws, tmp_path):
+    tables.create(aws.client("dynamodb"), "processor-")
+    capture = tmp_path / "capture.jsonl"
+    capture.write_bytes(b"{broken\n" + sealed(1, round(time.time() * 1000)))
+    said = run("replay", str(capture), "--from", "-1h")
+    assert "1 of 2 records, 1 unreadable and so of no known time (see --arrived-at)" in said
+    said = run("replay", str(capture))
+    assert "2 of 2 records\n" in said
+    assert "2 rejected" in said
 
 
 def test_a_replay_whose_table_is_away_stops_and_says_how_to_go_on(aws, tmp_path, monkeypatch):

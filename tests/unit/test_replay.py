@@ -181,6 +181,35 @@ def test_records_of_other_times_are_left_out():
     assert (done.records, done.outside) == (10, 7)
 
 
+@pytest.mark.parametrize(
+    ("arrived", "sent", "left_out"),
+    [
+        (None, [2], {"outside": 1, "undated": 1, "unreadable": 1}),
+        (NOW, [2, 3, 4], {"outside": 1, "undated": 0, "unreadable": 0}),
+        (NOW + 5, [2], {"outside": 3, "undated": 0, "unreadable": 0}),
+        (NOW - 1, [2], {"outside": 3, "undated": 0, "unreadable": 0}),
+    ],
+    ids=["unsaid", "within", "the end is not", "before"],
+)
+def test_a_record_without_a_time_of_its_own_is_of_the_time_that_is_given_or_of_none(arrived, sent, left_out):
+    """Asked for by time, it is sent where that is within, and else counted: nothing is lost silently."""
+    lines = {1: envelope(1, at=NOW - 1), 2: envelope(2), 3: envelope(3, at=None), 4: b"{broken"}
+    sink = Kept()
+    done = Replay(sink, start=NOW, end=NOW + 5, arrived=arrived).run([piece(b"\n".join(lines.values()))])
+    assert [each.data for each in sink.taken] == [lines[n] for n in sent]
+    found = {"outside": done.outside, "undated": done.undated, "unreadable": getattr(done, "unreadable", 0)}
+    assert found == left_out
+    assert done.records == 4 == done.sent + sum(found.values())
+
+
+@pytest.mark.parametrize("window", [{"start": NOW}, {"end": NOW + 1}], ids=["from", "to"])
+def test_half_a_window_is_one_and_what_cannot_be_read_is_not_known_to_be_in_it(window):
+    sink = Kept()
+    done = Replay(sink, **window).run([piece(b"{broken\n" + envelope())])
+    assert [each.data for each in sink.taken] == [envelope()]
+    assert done.unreadable == 1
+
+
 @pytest.mark.parametrize("rate", [1, 3, 700, 5000])
 def test_a_rate_is_kept_over_pieces_and_no_chunk_runs_ahead_of_it(rate, stopwatch):
     sink, times = Kept(), []
