@@ -37,11 +37,16 @@ _HOUR = re.compile(r"(\d{4}/\d{2}/\d{2}/\d{2})/[^/]*$")
 
 
 class Piece(NamedTuple):
-    """One object or file of records. size: in bytes as it is stored, 0 where nobody knows."""
+    """One object or file of records.
+
+    size: in bytes as it is stored, 0 where nobody knows. tag: another one where the content is; empty where nobody
+    knows.
+    """
 
     name: str
     size: int
     open: Callable[[], BufferedReader]
+    tag: str = ""
 
 
 def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | None) -> Iterator[Piece]:
@@ -56,7 +61,7 @@ def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | No
             key = entry["Key"]
             hour = _HOUR.search(key)
             if entry["Size"] and (hour is None or first <= hour[1] <= last):
-                yield Piece(f"s3://{bucket}/{key}", entry["Size"], _reader(s3, bucket, key))
+                yield Piece(f"s3://{bucket}/{key}", entry["Size"], _reader(s3, bucket, key), entry["ETag"])
 
 
 def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
@@ -66,8 +71,13 @@ def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
 
 
 def capture(path: Path) -> Piece:
-    """Return a file of records: JSON Lines of Funnel's envelopes or payloads, or an object of the archive."""
-    return Piece(str(path), path.stat().st_size, lambda: path.open("rb"))
+    """Return a file of records: JSON Lines of Funnel's envelopes or payloads, or an object of the archive.
+
+    Its name is its whole path, whichever it is called by.
+    """
+    path = path.resolve()
+    found = path.stat()
+    return Piece(str(path), found.st_size, lambda: path.open("rb"), f"{found.st_size}-{found.st_mtime_ns}")
 
 
 def records(piece: Piece, position: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:

@@ -43,9 +43,6 @@ AHEAD = 8
 INFO = {"Kinesis": "KinesisBatchInfo", "DynamoDB": "DDBStreamBatchInfo"}
 """What Lambda calls its description of a batch, by where that came from."""
 
-AGAIN = 2
-"""Attempts of what is quarantined from here: with its batch it had failed before."""
-
 PATIENCE_SECONDS = 900.0
 """How long a batch's roll-ups may take: as long as any function."""
 
@@ -192,7 +189,7 @@ class FailuresRedrive:
             if failure.records is None:
                 stay.append(failure)
                 continue
-            found = handle[failure.source](failure.records, rules, dry_run)
+            found = handle[failure.source](failure.records, failure.attempts + 1, rules, dry_run)
             if dry_run or found.left:
                 stay.append(failure)
             if not dry_run:
@@ -201,8 +198,8 @@ class FailuresRedrive:
             progress(counts)
         return counts, stay
 
-    def _stored(self, records: list[Mapping[str, Any]], rules: Rules, dry_run: bool) -> Counts:
-        """Do what ingest does."""
+    def _stored(self, records: list[Mapping[str, Any]], attempts: int, rules: Rules, dry_run: bool) -> Counts:
+        """Do what ingest does. attempts: with this one; what is rejected has failed with its batch each time."""
         batch = Batch(records, rules)
         if dry_run:
             batch.decode()
@@ -210,10 +207,10 @@ class FailuresRedrive:
         else:
             batch.store(self.writer, now=self.clock())
             rejected = ((batch.records[place], found) for place, found in batch.rejections.items())
-            self.quarantine.put(rejected, AGAIN)
+            self.quarantine.put(rejected, attempts)
         return Counts.of(batch)
 
-    def _rolled_up(self, records: list[Mapping[str, Any]], _rules: Rules, dry_run: bool) -> Counts:
+    def _rolled_up(self, records: list[Mapping[str, Any]], _attempts: int, _rules: Rules, dry_run: bool) -> Counts:
         """Do what the roll-up function does. A batch of which anything failed is left as a whole."""
         size = len(records)
         if dry_run:

@@ -40,9 +40,10 @@ class Objects:
     def _client(self) -> Any:
         return self._make()
 
-    def listed(self) -> Iterator[tuple[str, int]]:
-        """Yield every object's name and size in bytes, in the order of their names."""
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.prefix):
+    def listed(self, beginning: str = "") -> Iterator[tuple[str, int]]:
+        """Yield every object's name and size in bytes, in the order of their names; or those that begin so."""
+        prefix = beginning or self.prefix
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
             for entry in page.get("Contents", ()):
                 yield entry["Key"], entry["Size"]
 

@@ -9,7 +9,9 @@ One object per batch and shard, JSON Lines, a line per record:
 named by the first and the last rejected sequence number and by a hash of its content, and put only where there is none
 of that name. So a batch that is retried adds nothing: what it rejects is there, or (with more attempts) what is left of
 it, or it is stored, and comes in once more to be found a duplicate. A batch that is retried otherwise adds an object
-beside; readers count a (shard, sequence number) once, with all the indexes ever rejected and the most attempts.
+beside; readers count a (shard, sequence number) once, with all the indexes ever rejected and the most attempts. What
+`processor failures redrive` rejects again has one attempt more, so another name: once it is there, the objects of the
+same records that say less are removed.
 
 An object changes only whole and only if it is still what was read (If-Match): whoever redrives and dies leaves it as it
 was or as it shall be.
@@ -66,7 +68,8 @@ class Quarantine:
     def put(self, records: Iterable[tuple[Mapping[str, Any], list[Rejection]]], attempts: int = 1) -> None:
         """Keep records of one batch (as the event has them), each with its rejections.
 
-        attempts: how often they have been tried. Raises whatever S3 answers: then nothing may be taken for handled.
+        attempts: how often they have been tried. Where that is more than once, objects of the same records that say
+        nothing else are then removed. Raises whatever S3 answers: then nothing may be taken for handled.
         """
         shards: dict[str, list[dict[str, Any]]] = {}
         for record, rejections in records:
@@ -77,8 +80,11 @@ class Quarantine:
             day = datetime.fromtimestamp(lines[0]["arrived_at"] / 1000, UTC).strftime("%Y/%m/%d")
             first, last = lines[0]["sequence_number"], lines[-1]["sequence_number"]
             body = _body(lines)
-            name = f"{first}-{last}-{blake2b(body, digest_size=HASH_BYTES).hexdigest()}.jsonl"
-            self._objects.create(f"{self._objects.prefix}{day}/{shard}/{name}", body, CONTENT_TYPE)
+            beginning = f"{self._objects.prefix}{day}/{shard}/{first}-{last}-"
+            key = f"{beginning}{blake2b(body, digest_size=HASH_BYTES).hexdigest()}.jsonl"
+            self._objects.create(key, body, CONTENT_TYPE)
+            if attempts > 1:
+                self._remove_older(beginning, key, lines)
 
     def entries(self, *, data: bool = True) -> Iterator[dict[str, Any]]:
         """Yield every quarantined record once, oldest day first, with all its rejections.
@@ -104,6 +110,17 @@ class Quarantine:
         Return False, and do nothing, where it is not any more what was read.
         """
         return self._objects.replace(kept.key, kept.tag, _body(lines), CONTENT_TYPE)
+
+    def _remove_older(self, beginning: str, key: str, lines: list[dict[str, Any]]) -> None:
+        """Remove objects whose names begin so, other than that of the key, where these lines say all that they say.
+
+        Each attempt has an object of its own, or there would be one more at each.
+        """
+        said = {line["sequence_number"]: line for line in lines}
+        for other in [name for name, _ in self._objects.listed(beginning) if name != key]:
+            kept = self.read(other)
+            if kept is not None and all(_older(line, said.get(line["sequence_number"])) for line in kept.lines):
+                self.replace(kept, [])
 
     def _lines(self, data: bool) -> Iterator[dict[str, Any]]:
         for key, _ in self.objects():
@@ -138,6 +155,13 @@ def record_of(line: Mapping[str, Any]) -> dict[str, Any]:
         "eventID": f"{line['shard']}:{line['sequence_number']}",
         "eventSourceARN": line["stream"],
     }
+
+
+def _older(line: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Tell whether another line of the same record has more attempts, and all of the rejections."""
+    if other is None or line["attempts"] >= other["attempts"]:
+        return False
+    return {each["index"] for each in line["rejected"]} <= {each["index"] for each in other["rejected"]}
 
 
 def _numbered(body: bytes) -> Iterator[tuple[int, bytes]]:

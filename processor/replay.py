@@ -8,19 +8,18 @@ when it arrived. What has expired meanwhile is not written again.
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from binascii import b2a_base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
-
-import orjson
 
 from processor.archive import Piece, records
 from processor.batch import Batch
+from processor.checkpoint import Checkpoint, Done
 from processor.decode.record import sent_at
 from processor.errors import DecodeError, SourceError, TransientError
 from processor.rules import Rules
@@ -30,6 +29,8 @@ CHUNK_RECORDS = 1000
 CHUNK_BYTES = 4 * 1024 * 1024
 CHUNK_SECONDS = 0.5
 """So many records are written at once: fewer of them, where a rate makes them last longer than this."""
+
+DIGEST_BYTES = 16
 
 TRIES = 8
 BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.5, 30.0
@@ -53,73 +54,21 @@ class Sink(Protocol):
 class Progress:
     """How far a replay is.
 
-    records: read. sent: taken by the sink. outside: of another time than was asked for. undated: without a time of
-    their own. resumed: done before, as the checkpoint says; in none of the others. pieces: read to their ends. size:
-    stored bytes read, of the pieces that are done and the one under way. ledger: what became of the advertisements.
+    records: read = sent + outside + undated + unreadable. sent: taken by the sink. outside: of another time than was
+    asked for. undated: without a time of their own. unreadable: and so of no known time, where one was asked for.
+    resumed: done before, as the checkpoint says; in none of the others. pieces: read to their ends. size: stored bytes
+    read, of the pieces that are done and the one under way. ledger: what became of the advertisements.
     """
 
     records: int = 0
     sent: int = 0
     outside: int = 0
     undated: int = 0
+    unreadable: int = 0
     resumed: int = 0
     pieces: int = 0
     size: int = 0
     ledger: Counter[str] = field(default_factory=Counter)
-
-
-class Checkpoint:
-    """What is done, in a file of JSON Lines that only grows: what it is of, then how far each piece is.
-
-    about: source and times; a file that is about something else is refused (SourceError). The last line may be cut by
-    a crash: what it said is done again.
-    """
-
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._done: dict[str, int] = {}
-        self._whole: set[str] = set()
-        body = path.read_bytes() if path.exists() else b""
-        whole, _, _ = body.rpartition(b"\n")
-        try:
-            lines = [orjson.loads(line) for line in whole.splitlines()]
-            if lines and lines[0] != {"replay": dict(about)}:
-                raise SourceError(
-                    f"{path} is about another replay ({orjson.dumps(lines[0]).decode()}): give the options that it was "
-                    "made with, or another file"
-                )
-            for line in lines[1:]:
-                self._done[line["piece"]] = line["records"]
-                if line["whole"]:
-                    self._whole.add(line["piece"])
-        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
-            raise SourceError(f"{path} is no checkpoint of a replay: {error!r}: give another file") from None
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(len(whole) + 1 if lines else 0)
-        self._file.seek(0, os.SEEK_END)
-        if not lines:
-            self._write({"replay": dict(about)})
-
-    def done(self, piece: str) -> int:
-        """Return how many of a piece's records are done."""
-        return self._done.get(piece, 0)
-
-    def whole(self, piece: str) -> bool:
-        """Tell whether all of a piece's records are done."""
-        return piece in self._whole
-
-    def note(self, piece: str, count: int, *, whole: bool) -> None:
-        """Note durably that so many of a piece's records are done, or all."""
-        self._done[piece] = count
-        self._write({"piece": piece, "records": count, "whole": whole})
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(orjson.dumps(line) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 class Table:
@@ -173,11 +122,19 @@ def _event(number: int, record: Dated) -> dict[str, Any]:
     }
 
 
+def _another(piece: Piece, done: int) -> SourceError:
+    return SourceError(
+        f"{piece.name} is another one now: it does not begin with the {done:,} records that were done. Replay it by "
+        "--resume with a new file: what is stored already stays as it is"
+    )
+
+
 class Replay:
     """Replays pieces of records into a sink.
 
-    start, end: leave out records of other times (ms since 1970, the end not included). arrived: when all of them
-    arrived, ms since 1970, instead of what their envelopes say. rate: records a second at most. checkpoint: what is
+    start, end: leave out records of other times (ms since 1970, the end not included), and those that cannot be read.
+    arrived: when all of them arrived, ms since 1970, instead of what their envelopes say; start and end look at it only
+    where an envelope says nothing. rate: records a second at most. checkpoint: what is
     done already, and where to note what is. clock: monotonic seconds.
     """
 
@@ -204,77 +161,91 @@ class Replay:
         self._clock = clock
         self._sleep = sleep
         self._most = CHUNK_RECORDS if rate is None else max(1, min(CHUNK_RECORDS, int(rate * CHUNK_SECONDS)))
+        self._due = -math.inf
+        """When the next records may be sent, by the clock."""
         self.progress = Progress()
 
     def run(self, pieces: Iterable[Piece]) -> Progress:
         """Replay the pieces, in order. Raises SourceError for one that cannot be read, and what the sink raises."""
-        began = self._clock()
         for piece in pieces:
-            if self._checkpoint is not None and self._checkpoint.whole(piece.name):
-                self.progress.resumed += self._checkpoint.done(piece.name)
+            if self._checkpoint is not None and self._checkpoint.whole(piece):
+                self.progress.resumed += self._checkpoint.done(piece).records
             else:
-                self._piece(piece, began)
+                self._piece(piece)
                 self.progress.pieces += 1
             self._report(self.progress)
         return self.progress
 
-    def _piece(self, piece: Piece, began: float) -> None:
-        progress, before, count = self.progress, self.progress.size, 0
-        for count, chunk in self._chunks(piece, before):
+    def _piece(self, piece: Piece) -> None:
+        progress, before, done = self.progress, self.progress.size, Done()
+        for done, chunk in self._chunks(piece, before):
             left_out: Counter[str] = Counter()
             meant = [dated for data in chunk if (dated := self._dated(data, left_out)) is not None]
             if meant:
-                progress.ledger.update(self._sink.take(meant))
+                self._take(meant)
             progress.sent += len(meant)
             progress.records += len(chunk)
             progress.outside += left_out["outside"]
             progress.undated += left_out["undated"]
-            self._note(piece, count, whole=False)
+            progress.unreadable += left_out["unreadable"]
+            self._note(piece, done)
             self._report(progress)
             if self._rate is not None:
-                self._sleep(max(0.0, began + progress.sent / self._rate - self._clock()))
-        self._note(piece, count, whole=True)
+                self._sleep(max(0.0, self._due - self._clock()))
+        self._note(piece, done._replace(tag=piece.tag))
         progress.size = before + piece.size
 
-    def _note(self, piece: Piece, count: int, *, whole: bool) -> None:
-        if self._checkpoint is not None:
-            self._checkpoint.note(piece.name, count, whole=whole)
+    def _take(self, meant: list[Dated]) -> None:
+        if self._rate is not None:  # from now, not from the beginning: what a stall held up must not come all at once
+            self._due = max(self._due, self._clock()) + len(meant) / self._rate
+        self.progress.ledger.update(self._sink.take(meant))
 
-    def _chunks(self, piece: Piece, before: int) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield records that are not done yet, with how many of the piece's come up to them."""
+    def _note(self, piece: Piece, done: Done) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.note(piece, done)
+
+    def _chunks(self, piece: Piece, before: int) -> Iterator[tuple[Done, list[bytes]]]:
+        """Yield records that are not done yet, with how far the piece is once they are.
+
+        Raises SourceError where the records that were done are not those with which the piece begins.
+        """
 
         def position(at: int) -> None:
             self.progress.size = before + at
 
-        skip = 0 if self._checkpoint is None else self._checkpoint.done(piece.name)
+        skip, known, _ = Done() if self._checkpoint is None else self._checkpoint.done(piece)
+        digest = blake2b(digest_size=DIGEST_BYTES)
         chunk: list[bytes] = []
         size = number = 0
         for number, data in enumerate(records(piece, position), 1):
+            digest.update(b"%d\n" % len(data) + data)
             if number <= skip:
+                if number == skip and digest.hexdigest() != known:
+                    raise _another(piece, skip)
                 self.progress.resumed += 1
                 continue
             chunk.append(data)
             size += len(data)
             if len(chunk) == self._most or size >= CHUNK_BYTES:
-                yield number, chunk
+                yield Done(number, digest.hexdigest()), chunk
                 chunk, size = [], 0
         if number < skip:
-            raise SourceError(f"{piece.name} has {number} records, but {skip} of it were done: it is another file now")
-        yield number, chunk
+            raise _another(piece, skip)
+        yield Done(number, digest.hexdigest()), chunk
 
     def _dated(self, data: bytes, left_out: Counter[str]) -> Dated | None:
         """Return a record with its time of arrival; count one that is left out, with the reason."""
         try:
-            said = sent_at(data)
-        except DecodeError:  # counted as rejected, whenever it came
-            return Dated(data, self._arrived or 0)
-        if said is not None and not (
-            (self._start is None or self._start <= said) and (self._end is None or said < self._end)
-        ):
+            said, without = sent_at(data), "undated"
+        except DecodeError:
+            said, without = None, "unreadable"
+        at = self._arrived if said is None else said
+        if at is None:
+            if without == "unreadable" and self._start is None and self._end is None:
+                return Dated(data, 0)  # counted as rejected, whenever it came
+            left_out[without] += 1
+            return None
+        if (self._start is not None and at < self._start) or (self._end is not None and self._end <= at):
             left_out["outside"] += 1
             return None
-        arrived = said if self._arrived is None else self._arrived
-        if arrived is None:
-            left_out["undated"] += 1
-            return None
-        return Dated(data, arrived)
+        return Dated(data, at if self._arrived is None else self._arrived)

@@ -19,12 +19,14 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from processor.archive import PREFIX, Piece, archived, capture
+from processor.checkpoint import Checkpoint
 from processor.cli.jobs import s3, stores
 from processor.cli.times import When, iso
 from processor.errors import ProcessorError, SourceError
 from processor.local.outbox import Outbox
-from processor.replay import Checkpoint, Dated, Progress, Replay, Sink, Table
+from processor.replay import Dated, Progress, Replay, Sink, Table
 from processor.settings import Settings
+from processor.store import region_of
 
 PLAIN_SECONDS = 2.0
 SHOWN = ("stored", "duplicates", "rejected")
@@ -41,9 +43,14 @@ KEY_BITS = 64
     "state",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Note in this file what is done, and go on from there where it exists.",
+    help="Note in this file what is done, and go on from there where it exists. Of one source, time and destination.",
 )
-@click.option("--arrived-at", "arrived", type=When(), help="Take all records as arrived then. Default: as Funnel says.")
+@click.option(
+    "--arrived-at",
+    "arrived",
+    type=When(),
+    help="Take all records as arrived then. Default: as Funnel says; --from and --to mean that where it says it.",
+)
 @click.option("--to-stream", "stream", metavar="NAME", help="Put the records into this Kinesis stream instead.")
 def replay(
     source: str,
@@ -58,13 +65,17 @@ def replay(
 
     SOURCE is the archive in S3 (s3://BUCKET, or s3://BUCKET/PREFIX), a file of Funnel envelopes or payloads, one a
     line, gzipped or not, or - for standard input. A record whose envelope does not say when Funnel had it is left out,
-    and counted as undated, unless --arrived-at says when it arrived.
+    and counted as undated, unless --arrived-at says when it arrived. With --from or --to, one that cannot be read is
+    left out in the same way, and counted as unreadable.
     """
     _refuse(source, start, end, state, arrived, stream)
     settings = Settings.read()
     pieces = _pieces(source, settings, start, end)
-    about = {"source": source if "://" in source else str(Path(source).resolve()), "from": start, "to": end}
-    checkpoint = None if state is None else Checkpoint(state, about | {"arrived": arrived, "stream": stream})
+    checkpoint = None
+    if state is not None:
+        place = source if "://" in source else str(Path(source).resolve())
+        asked = {"source": place, "from": start, "to": end, "arrived": arrived}
+        checkpoint = Checkpoint(state, asked | _destination(settings, stream))
     with _closed(checkpoint), _terminable(), _sink(settings, stream) as sink, _Shown(pieces) as shown:
         job = Replay(sink, start=start, end=end, arrived=arrived, rate=rate, checkpoint=checkpoint, progress=shown.show)
         try:
@@ -72,7 +83,8 @@ def replay(
         except (KeyboardInterrupt, ProcessorError) as error:
             shown.stop()
             _summary(job.progress, stream)
-            hint = "" if state is None else f" The same command goes on from here: {state} knows how far it is."
+            goes_on = state is not None and not isinstance(error, SourceError)  # a source stays as wrong as it is
+            hint = f" The same command goes on from here: {state} knows how far it is." if goes_on else ""
             raise click.ClickException((str(error) or "interrupted") + "." * (not str(error)) + hint) from None
     _summary(job.progress, stream)
 
@@ -108,6 +120,20 @@ def _pieces(source: str, settings: Settings, start: int | None, end: int | None)
     return [capture(path)]
 
 
+def _destination(settings: Settings, stream: str | None) -> dict[str, str | None]:
+    """Return what tells a destination from all others: what is done for one is not done for another."""
+    if stream is None:
+        return {"table": settings.readings_table, "region": region_of(settings), "endpoint": settings.endpoint}
+    meta = _kinesis(settings).meta
+    return {"stream": stream, "region": meta.region_name, "endpoint": meta.endpoint_url}
+
+
+def _kinesis(settings: Settings) -> Any:
+    import boto3
+
+    return boto3.client("kinesis", region_name=settings.region or None)
+
+
 def _input() -> BufferedReader:
     return open(os.dup(0), "rb")  # noqa: PTH123 - a descriptor has no Path, and the reader closes it
 
@@ -141,9 +167,7 @@ def _sink(settings: Settings, stream: str | None) -> Iterator[Sink]:
         with stores(settings) as (writer, rules):
             yield Table(writer, rules)
         return
-    import boto3
-
-    with closing(Outbox(boto3.client("kinesis", region_name=settings.region or None), stream)) as outbox:
+    with closing(Outbox(_kinesis(settings), stream)) as outbox:
         yield Stream(outbox)
 
 
@@ -208,9 +232,11 @@ class _Shown:
 
 def _summary(progress: Progress, stream: str | None) -> None:
     """Print what became of the records; each line adds up."""
+    see = " (see --arrived-at)" if stream is None else ""
     left_out = {
         "of another time": progress.outside,
-        "undated (see --arrived-at)" if stream is None else "undated": progress.undated,
+        f"undated{see}": progress.undated,
+        f"unreadable and so of no known time{see}": progress.unreadable,
     }
     click.echo(
         f"Replayed   {progress.sent:,} of {progress.records:,} records"

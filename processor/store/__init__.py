@@ -17,11 +17,16 @@ def _configured_region() -> str:
     return found
 
 
+def region_of(settings: Settings) -> str:
+    """Return the region that DynamoDB is called in. Raises SettingsError where nobody says it."""
+    return settings.region or _configured_region()
+
+
 def client(settings: Settings) -> Client:
     """Return the DynamoDB client that the settings ask for, with a connection for each thread that writes."""
     keys = Credentials(settings.access_key, settings.secret_key, settings.session_token or None)
     return connect(
-        region=settings.region or _configured_region(),
+        region=region_of(settings),
         endpoint=settings.endpoint,
         implementation=settings.dynamodb_client,
         credentials=keys if settings.access_key else None,

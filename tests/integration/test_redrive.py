@@ -262,8 +262,20 @@ def test_undated_records_are_left_out_unless_the_user_says_when_they_arrived(aws
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     assert " 1 stored " in run("replay", str(capture), "--arrived-at", at)
     assert " 0 stored + 1 duplicates" in run("replay", str(capture), "--arrived-at", at)
+    assert "0 of 1 records, 1 of another time" in run("replay", str(capture), "--arrived-at", at, "--to", at)
     (row,) = rows("query", MINE)
     assert row["at"] == at.replace("Z", ".000Z")
+
+
+def test_what_cannot_be_read_is_left_out_of_a_window_and_named(aws, tmp_path):
+    tables.create(aws.client("dynamodb"), "processor-")
+    capture = tmp_path / "capture.jsonl"
+    capture.write_bytes(b"{broken\n" + sealed(1, round(time.time() * 1000)))
+    said = run("replay", str(capture), "--from", "-1h")
+    assert "1 of 2 records, 1 unreadable and so of no known time (see --arrived-at)" in said
+    said = run("replay", str(capture))
+    assert "2 of 2 records\n" in said
+    assert "2 rejected" in said
 
 
 def test_a_replay_whose_table_is_away_stops_and_says_how_to_go_on(aws, tmp_path, monkeypatch):
@@ -276,6 +288,63 @@ def test_a_replay_whose_table_is_away_stops_and_says_how_to_go_on(aws, tmp_path,
     assert f"The same command goes on from here: {state}" in done.output
     tables.create(aws.client("dynamodb"), "processor-")
     assert " 1 stored " in run("replay", str(capture), "--resume", str(state))
+
+
+@pytest.mark.parametrize(
+    ("to", "change", "other"),
+    [
+        ([], "TABLE_PREFIX", "other-"),
+        ([], "AWS_REGION", "eu-west-3"),
+        ([], "AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+        (["--to-stream", STREAM], "AWS_REGION", "eu-west-3"),
+        (["--to-stream", STREAM], "AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+    ],
+)
+def test_what_is_done_for_one_destination_is_not_done_for_another(aws, tmp_path, monkeypatch, to, change, other):
+    """The same command and state in another environment: it must not say that all is done already."""
+    tables.create(aws.client("dynamodb"), "processor-")
+    aws.client("kinesis").create_stream(StreamName=STREAM, ShardCount=1)
+    capture, state = tmp_path / "capture.jsonl", str(tmp_path / "state")
+    capture.write_bytes(sealed(1, round(time.time() * 1000)))
+    command = ["replay", str(capture), *to, "--resume", state]
+    assert "1 of 1 records" in run(*command)
+    before = (tmp_path / "state").read_bytes()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv(change, other)
+        done = CliRunner().invoke(main, command)
+        assert (done.exit_code, "is about another replay" in done.output) == (1, True), done.output
+    assert (tmp_path / "state").read_bytes() == before
+    assert "0 of 0 records; 1 were done before" in run(*command)
+
+
+def test_a_file_is_the_same_by_whichever_name_and_goes_on_where_it_grew(aws, tmp_path, monkeypatch):
+    tables.create(aws.client("dynamodb"), "processor-")
+    now = round(time.time() * 1000)
+    capture, state = tmp_path / "capture.jsonl", str(tmp_path / "state")
+    capture.write_bytes(sealed(1, now) + b"\n" + sealed(2, now) + b"\n")
+    assert "2 of 2 records" in run("replay", str(capture), "--resume", state)
+    monkeypatch.chdir(tmp_path)
+    assert "0 of 0 records; 2 were done before" in run("replay", "capture.jsonl", "--resume", state)
+    with capture.open("ab") as file:
+        file.write(sealed(3, now + 1000) + b"\n")
+    said = run("replay", "capture.jsonl", "--resume", state)
+    assert "1 of 1 records; 2 were done before" in said
+    assert " 1 stored " in said
+
+
+def test_an_object_that_became_another_one_is_refused_and_the_message_says_what_to_do(aws, tmp_path):
+    tables.create(aws.client("dynamodb"), "processor-")
+    s3, now, state = aws.client("s3"), round(time.time() * 1000), str(tmp_path / "state")
+    s3.create_bucket(Bucket="captures")
+    s3.put_object(Bucket="captures", Key="archive/x", Body=sealed(1, now))
+    assert "1 of 1 records" in run("replay", "s3://captures", "--resume", state)
+    assert "0 of 0 records; 1 were done before" in run("replay", "s3://captures", "--resume", state)
+    s3.put_object(Bucket="captures", Key="archive/x", Body=sealed(2, now))
+    done = CliRunner().invoke(main, ["replay", "s3://captures", "--resume", state])
+    assert (done.exit_code, "s3://captures/archive/x is another one now" in done.output) == (1, True), done.output
+    assert "--resume with a new file" in done.output
+    assert "The same command" not in done.output
+    assert " 1 stored " in run("replay", "s3://captures", "--resume", state + "2")
 
 
 @pytest.mark.parametrize(

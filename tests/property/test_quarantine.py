@@ -85,7 +85,7 @@ def machine(new_table, new_bucket, kinesis_event):
         @rule(
             places=st.sampled_from(BATCHES),
             keys=st.sampled_from(KEYS),
-            attempts=st.sampled_from([1, 1, 1, 2]),
+            attempts=st.sampled_from([1, 1, 1, 2, 3]),
         )
         def batch(self, places, keys, attempts):
             """attempts: ingest's, or those of `failures redrive`."""

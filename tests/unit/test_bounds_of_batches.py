@@ -106,7 +106,7 @@ class Endless:
 )
 def test_an_object_larger_than_any_of_ours_is_refused_and_not_read_to_its_end(read):
     body = Endless()
-    page = {"Contents": [{"Key": "archive/2026/11/20/00/x", "Size": 1}]}
+    page = {"Contents": [{"Key": "archive/2026/11/20/00/x", "Size": 1, "ETag": "x"}]}
     s3 = SimpleNamespace(
         get_object=lambda Bucket, Key: {"Body": body, "ETag": "x"},  # noqa: N803 - AWS's names
         get_paginator=lambda name: SimpleNamespace(paginate=lambda **_: [page]),

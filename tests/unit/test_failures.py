@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import orjson
 import pytest
 
+from processor.batch import Batch
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.formats import ruuvi
 from processor.errors import InvalidWrite, SourceError, TransientError
@@ -55,6 +57,10 @@ class Bench:
         parts = counts.stored + counts.duplicates + counts.failed_again + counts.ignored + counts.left + counts.ready
         assert counts.redriven == parts + counts.rolled_up
         return counts, [each.key for each in stay]
+
+    def close(self):
+        self.writer.close()
+        self.pool.shutdown()
 
     def measure(self, n, device=DEVICE):
         """Store a reading; return the record of the table's stream that says so."""
@@ -119,10 +125,8 @@ def at_text(at):
 
 @pytest.fixture
 def bench(table, bucket):
-    made = Bench(table, bucket)
-    yield made
-    made.writer.close()
-    made.pool.shutdown()
+    with closing(Bench(table, bucket)) as made:
+        yield made
 
 
 def test_objects_are_named_as_lambda_names_them(bench, kinesis_event):
@@ -151,6 +155,67 @@ def test_what_the_table_does_not_take_now_stays(bench, kinesis_event, table, thr
     table.fail = lambda *_: None
     assert bench.redrive()[0].stored == 2
     assert bench.bucket.objects == {}
+
+
+def quarantined(bench):
+    """The attempts of what is in quarantine, and in how many objects it is."""
+    return [entry["attempts"] for entry in bench.quarantine.entries()], len(list(bench.quarantine.objects()))
+
+
+def test_what_fails_with_its_batch_again_and_again_has_one_attempt_more_each_time_and_one_object(
+    bench, kinesis_event, table, throttled
+):
+    event = kinesis_event(listed(1), listed(2, cut=-1), b"{broken")
+    key = bench.give_up(event)
+    rejected = Batch(event["Records"], Rules(Limits(400 * 86400)))
+    rejected.decode()
+    bench.quarantine.put((event["Records"][place], found) for place, found in rejected.rejections.items())  # ingest did
+    table.fail = throttled
+    for attempts in (2, 3, 4):
+        assert bench.redrive()[1] == [key]
+        assert quarantined(bench) == ([attempts] * 2, 1)
+    table.fail = lambda *_: None
+    assert bench.redrive()[1] == []
+    assert quarantined(bench) == ([5, 5], 1)
+
+
+def test_a_redrive_that_dies_at_any_call_leaves_what_it_rejected_in_quarantine(
+    new_table, new_bucket, kinesis_event, throttled
+):
+    """The object before is removed when the new one is there; run again, there is one, with one attempt more."""
+
+    class Died(BaseException):
+        pass
+
+    def die_at(number, when, bucket):
+        calls = []
+
+        def call(operation, key):
+            calls.append(operation)
+            if len(calls) == number:
+                raise Died
+
+        setattr(bucket, when, call)
+        return calls
+
+    for when in ("before", "after"):
+        for number in range(1, 100):
+            table, bucket = new_table(), new_bucket()
+            table.fail = throttled
+            with closing(Bench(table, bucket)) as bench:
+                bench.give_up(kinesis_event(listed(1), listed(2, cut=-1)))
+                bench.redrive()
+                calls = die_at(number, when, bucket)
+                with suppress(Died):
+                    bench.redrive()
+                bucket.before = bucket.after = lambda *_: None
+                if len(calls) < number:
+                    assert quarantined(bench) == ([3], 1)
+                    break
+                assert quarantined(bench)[0] in ([2], [3])
+                bench.redrive()
+                assert quarantined(bench) in (([3], 1), ([4], 1))
+        assert calls.count("DeleteObject") == 1
 
 
 def test_an_object_stays_where_quarantine_cannot_be_written(bench, kinesis_event):

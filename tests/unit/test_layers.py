@@ -43,6 +43,7 @@ LAYERS = {
     "processor.redrive": 4,
     "processor.failures": 4,
     "processor.archive": 4,
+    "processor.checkpoint": 4,
     "processor.replay": 4,
     "processor.deploy": 4,
     "processor.local": 5,
@@ -65,6 +66,8 @@ SIDEWAYS = {
     ("processor.failures", "processor.redrive"),
     ("processor.failures", "processor.rollup"),  # … of the table's stream
     ("processor.replay", "processor.archive"),  # records of the archive …
+    ("processor.replay", "processor.checkpoint"),
+    ("processor.checkpoint", "processor.archive"),  # … of whose pieces it knows how far they are …
     ("processor.replay", "processor.batch"),  # … handled as ingest handles them
     ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run

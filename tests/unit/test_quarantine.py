@@ -72,6 +72,29 @@ def test_a_batch_that_comes_again_changes_nothing_of_what_a_redrive_left(quarant
     assert [attempts[each["kinesis"]["data"]] for each in (first, second, third)] == [1, 1, 2]
 
 
+def test_one_more_attempt_takes_the_place_of_what_said_no_more(quarantine, kinesis_event):
+    """Objects of the same records: removed are those that are older in all they say, and no other."""
+    kept, client = quarantine
+    first, second, third = kinesis_event(b"a", b"b", b"c")["Records"]
+    rejection = [Rejection(0, "hex", "no")]
+    stays = [
+        ([(first, rejection), (third, rejection)], 9),
+        ([(first, rejection), (third, [*rejection, Rejection(1, "hex", "no")])], 1),
+        ([(first, rejection), (second, rejection), (third, rejection)], 1),
+        ([(first, rejection)], 1),
+    ]
+    for records, attempts in stays:
+        kept.put(records, attempts)
+    others = {*keys(client)}
+    kept.put([(first, rejection), (third, rejection)])
+    kept.put([(first, rejection), (third, [Rejection(0, "hex", "in other words")])])
+    assert (len(others), len(keys(client))) == (4, 6)
+    for attempts in (2, 3):
+        kept.put([(first, rejection), (third, rejection)], attempts)
+        assert len(keys(client)) == 5
+        assert {*keys(client)} > others
+
+
 def test_what_was_redriven_away_and_comes_again_is_kept_again(quarantine, kinesis_event):
     kept, client = quarantine
     records = [(kinesis_event(b"a")["Records"][0], [Rejection(0, "hex", "no")])]

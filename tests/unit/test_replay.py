@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+from contextlib import nullcontext
 
 import orjson
 import pytest
@@ -11,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.archive import MAXIMUM_RECORD, Piece, archived, capture, records
+from processor.checkpoint import Checkpoint
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.aggregation import aggregate
 from processor.decode.formats import ruuvi
 from processor.decode.record import sent_at
 from processor.errors import DecodeError, SourceError, TransientError
-from processor.replay import Checkpoint, Dated, Replay, Table
+from processor.replay import Dated, Replay, Table
 from processor.rules import Limits, Rules
 from processor.store.writer import Writer
 
@@ -102,7 +105,7 @@ class Listing:
 
     def paginate(self, *, Bucket, Prefix):  # noqa: N803 - AWS's names
         keys = sorted(key for key in self.keys if key.startswith(Prefix))
-        return [{"Contents": [{"Key": key, "Size": not key.endswith("/")}]} for key in keys] + [{}]
+        return [{"Contents": [{"Key": key, "Size": not key.endswith("/"), "ETag": ""}]} for key in keys] + [{}]
 
 
 def test_only_the_archives_hours_around_the_times_asked_for_are_read():
@@ -178,6 +181,35 @@ def test_records_of_other_times_are_left_out():
     assert (done.records, done.outside) == (10, 7)
 
 
+@pytest.mark.parametrize(
+    ("arrived", "sent", "left_out"),
+    [
+        (None, [2], {"outside": 1, "undated": 1, "unreadable": 1}),
+        (NOW, [2, 3, 4], {"outside": 1, "undated": 0, "unreadable": 0}),
+        (NOW + 5, [2], {"outside": 3, "undated": 0, "unreadable": 0}),
+        (NOW - 1, [2], {"outside": 3, "undated": 0, "unreadable": 0}),
+    ],
+    ids=["unsaid", "within", "the end is not", "before"],
+)
+def test_a_record_without_a_time_of_its_own_is_of_the_time_that_is_given_or_of_none(arrived, sent, left_out):
+    """Asked for by time, it is sent where that is within, and else counted: nothing is lost silently."""
+    lines = {1: envelope(1, at=NOW - 1), 2: envelope(2), 3: envelope(3, at=None), 4: b"{broken"}
+    sink = Kept()
+    done = Replay(sink, start=NOW, end=NOW + 5, arrived=arrived).run([piece(b"\n".join(lines.values()))])
+    assert [each.data for each in sink.taken] == [lines[n] for n in sent]
+    found = {"outside": done.outside, "undated": done.undated, "unreadable": getattr(done, "unreadable", 0)}
+    assert found == left_out
+    assert done.records == 4 == done.sent + sum(found.values())
+
+
+@pytest.mark.parametrize("window", [{"start": NOW}, {"end": NOW + 1}], ids=["from", "to"])
+def test_half_a_window_is_one_and_what_cannot_be_read_is_not_known_to_be_in_it(window):
+    sink = Kept()
+    done = Replay(sink, **window).run([piece(b"{broken\n" + envelope())])
+    assert [each.data for each in sink.taken] == [envelope()]
+    assert done.unreadable == 1
+
+
 @pytest.mark.parametrize("rate", [1, 3, 700, 5000])
 def test_a_rate_is_kept_over_pieces_and_no_chunk_runs_ahead_of_it(rate, stopwatch):
     sink, times = Kept(), []
@@ -203,6 +235,51 @@ def test_a_rate_slower_than_the_table_takes_no_time_of_its_own(stopwatch):
 
     Replay(Slow(), rate=1000, clock=stopwatch, sleep=stopwatch.sleep).run([piece(envelope())])
     assert stopwatch.now == 10
+
+
+class Stalls(Kept):
+    """A sink that is held up once, and notes when it had how many."""
+
+    def __init__(self, stopwatch, at):
+        super().__init__()
+        self.stopwatch, self.at = stopwatch, at
+        self.had = []
+
+    def take(self, found):
+        answer = super().take(found)
+        if self.calls == self.at:
+            self.stopwatch.now += 60
+        self.had.append((self.stopwatch.now, len(found)))
+        return answer
+
+
+@pytest.mark.parametrize("where", ["the table", "reading", "records left out"])
+def test_what_a_stall_held_up_comes_no_faster_afterwards(where, stopwatch):
+    """The table backs off; or nothing is sent for a minute, while an object comes, or records of other times go by."""
+
+    def slow():
+        stopwatch.now += 60
+        return io.BufferedReader(io.BytesIO(body))
+
+    class Tells(io.BytesIO):
+        def readinto(self, buffer):
+            stopwatch.now += 60
+            return super().readinto(buffer)
+
+    body = b"\n".join(envelope(n) for n in range(100))
+    others = b"\n".join(envelope(n, at=NOW - 1) for n in range(100))
+    between = {
+        "the table": [],
+        "reading": [Piece("slow", 1, slow)],
+        "records left out": [Piece("others", 1, lambda: io.BufferedReader(Tells(others)))],
+    }[where]
+    sink = Stalls(stopwatch, at=3 if where == "the table" else None)
+    job = Replay(sink, start=NOW, rate=10, clock=stopwatch, sleep=stopwatch.sleep)
+    job.run([piece(body, "a"), *between, piece(body, "b")])
+    for number, (since, _) in enumerate(sink.had):
+        within = sum(count for now, count in sink.had[number:] if now < since + 1)
+        assert within <= 10 + 5, f"{within} records in the second from {since} s on"  # and the chunk held up
+    assert stopwatch.now > 60
 
 
 ABOUT = {"source": "x", "from": None, "to": None}
@@ -257,12 +334,84 @@ def test_a_checkpoint_of_another_replay_or_no_checkpoint_at_all_is_refused(tmp_p
         assert state.read_bytes() == body
 
 
-def test_a_piece_that_is_shorter_than_what_was_done_of_it_is_another_one(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "state", ABOUT)
-    checkpoint.note("piece", 5, whole=False)
-    with pytest.raises(SourceError, match="another file now"):
-        Replay(Kept(), checkpoint=checkpoint).run([piece(envelope())])
-    checkpoint.close()
+@pytest.fixture
+def resumed(tmp_path):
+    """Replays a file with a checkpoint, always the same; returns what came of it."""
+
+    def go(path, fails_at=None):
+        sink = Kept(fails_at)
+        checkpoint = Checkpoint(tmp_path / "state", ABOUT)
+        try:
+            done = Replay(sink, rate=6, checkpoint=checkpoint, sleep=lambda _: None).run([capture(path)])
+        finally:
+            checkpoint.close()
+        return sink, done
+
+    return go
+
+
+def lines(*numbers):
+    return b"".join(envelope(n, NOW + n) + b"\n" for n in numbers)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("fails_at", [None, 2], ids=["done", "stopped amid it"])
+def test_a_file_that_grew_goes_on_after_what_was_done(tmp_path, resumed, pack, fails_at):
+    path = tmp_path / "capture"
+    path.write_bytes(pack(lines(1, 2, 3, 4)))
+    with nullcontext() if fails_at is None else pytest.raises(TransientError):
+        resumed(path, fails_at)
+    with path.open("ab") as file:
+        file.write(pack(lines(5, 6)))
+    sink, done = resumed(path)
+    found = names(sink)
+    assert found == ([5, 6] if fails_at is None else [4, 5, 6])
+    assert (done.records, done.resumed) == (len(found), 6 - len(found))
+    assert resumed(path)[1].sent == 0
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(1, 2, 3), (1, 2, 3, 5), (7, 2, 3, 4), (6, 7, 8, 9, 10, 11), ()],
+    ids=["shorter", "as long, its end", "as long, its beginning", "longer", "empty"],
+)
+@pytest.mark.parametrize("fails_at", [None, 2], ids=["done", "stopped amid it"])
+def test_another_file_of_the_same_name_is_refused(tmp_path, resumed, numbers, fails_at):
+    path = tmp_path / "capture"
+    path.write_bytes(lines(1, 2, 3, 4))
+    with nullcontext() if fails_at is None else pytest.raises(TransientError):
+        resumed(path, fails_at)
+    path.write_bytes(lines(*numbers))
+    os.utime(path, ns=(NOW, NOW))  # the clock of a file system may stand still for so long
+    if fails_at is not None and numbers[:3] == (1, 2, 3):  # so far it was done, and so far it is the same
+        assert names(resumed(path)[0]) == list(numbers[3:])
+        return
+    before = (tmp_path / "state").read_bytes()
+    with pytest.raises(SourceError, match=r"capture is another one now.*--resume with a new file"):
+        resumed(path)
+    assert (tmp_path / "state").read_bytes() == before
+
+
+def test_a_line_that_was_done_before_it_was_written_to_its_end_is_not_taken_for_done(tmp_path, resumed):
+    path = tmp_path / "capture"
+    path.write_bytes(lines(1, 2)[:-9])
+    resumed(path)
+    path.write_bytes(lines(1, 2, 3))
+    with pytest.raises(SourceError, match="is another one now"):
+        resumed(path)
+
+
+def test_a_piece_that_is_done_and_has_not_changed_is_not_read_again(tmp_path):
+    def opened():
+        opens.append(1)
+        return io.BufferedReader(io.BytesIO(lines(1, 2)))
+
+    opens, state = [], tmp_path / "state"
+    for tag, reads in (("one", 1), ("one", 1), ("two", 2), ("two", 2), ("", 3), ("", 4)):
+        checkpoint = Checkpoint(state, ABOUT)
+        Replay(Kept(), checkpoint=checkpoint).run([Piece("piece", 9, opened, tag)])
+        checkpoint.close()
+        assert len(opens) == reads
 
 
 @pytest.fixture
