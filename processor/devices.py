@@ -163,7 +163,8 @@ class Devices(Mapping[str, bytes]):
         except SettingsError:
             return None
         except Exception as error:  # KMS or Secrets Manager: the record comes again
-            if getattr(error, "response", {}).get("Error", {}).get("Code") in LOST:
+            answer = getattr(error, "response", None) or {}  # botocore's ReadTimeoutError has one that is None
+            if answer.get("Error", {}).get("Code") in LOST:
                 return None
             raise TransientError(type(error).__name__, f"the bindkey cannot be had: {error}") from error
 

@@ -105,7 +105,8 @@ def lines(run: Run, found: Judgement, scenes: Mapping[str, Scene], never: list[s
         "invoked directly",
         f"Ledger     an independent scan: {verdict.sent:,} records sent, {found.balance}",
         f"Roll-ups   {found.rollups:,}, computed anew from what is stored; `devices` looked at {witness.looks:,} times",
-        f"Checkpoint {witness.answers:,} answers looked at before the mapping believed them",
+        f"Checkpoint {witness.answers:,} answers looked at before the mapping believed them, "
+        f"{witness.checkpoints.passed:,} records when it had passed them",
         f"Poison     {poison.first + poison.later:,} records of which nothing can be stored: {poison.first:,} done "
         f"with in their first invocation, {poison.later:,} in the first that nothing else spoiled, "
         f"{poison.slowest_ms / 1000:.1f} s after they came at most",

@@ -47,9 +47,10 @@ def payload_size(records: int, size: int) -> int:
 class Batch:
     """Records of one lane of one shard that are sent together, and how often that was tried.
 
-    `retries` counts what the retry limit counts; `invocations` every time the function saw the first record in a batch;
-    `failures` the failures in a row, for the back-off. With a `condition` the batch is given up: it is not for the
-    function any more but for the failure destination. `window` is its tumbling window, where there are such.
+    `retries` counts what the retry limit counts; `invocations` how often the function got the batch, or one that it is
+    half of. Both begin anew for what a partial success leaves. `failures` counts those in a row, for the back-off. With
+    a `condition` the batch is given up: it is not for the function any more but for the failure destination. `window`
+    is its tumbling window, where there are such.
     """
 
     shard_id: str
@@ -129,7 +130,7 @@ def failure_record(batch: Batch, source: EventSource, now: float) -> dict[str, A
     """Return what Lambda sends to a failure destination for a batch that was given up.
 
     With `payload`, the whole event as text: only the S3 kind of destination gets it, drop it for SQS and SNS.
-    `responseContext` is absent where the function never saw the records.
+    `responseContext` is absent where the function never got the batch.
     """
     first, last = batch.records[0], batch.records[-1]
     record: dict[str, Any] = {

@@ -7,7 +7,7 @@ quarantine, and compares cell by cell, value by value. It reads nothing that the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,17 +261,22 @@ def _same(sent: Reading, stored: Reading) -> bool:
 
 def stream_records(kinesis: Any, stream: str) -> list[dict[str, Any]]:
     """Read a whole stream back, every shard from its oldest record, each record with its `ShardId`."""
-    found = []
-    for name in _shards(kinesis, stream):
-        iterator = kinesis.get_shard_iterator(StreamName=stream, ShardId=name, ShardIteratorType="TRIM_HORIZON")
-        token = iterator["ShardIterator"]
-        while token:
-            page = kinesis.get_records(ShardIterator=token, Limit=10_000)
-            found += [{**record, "ShardId": name} for record in page["Records"]]
-            if not page["Records"] and not page.get("MillisBehindLatest"):
-                break
-            token = page.get("NextShardIterator")
-    return found
+    return [record for shard in _shards(kinesis, stream) for record in shard_records(kinesis, stream, shard)]
+
+
+def shard_records(kinesis: Any, stream: str, shard: str, last: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield a shard's records, those behind a sequence number where one is given, each with its `ShardId`."""
+    start = {"ShardIteratorType": "TRIM_HORIZON"}
+    if last is not None:
+        start = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}
+    token = kinesis.get_shard_iterator(StreamName=stream, ShardId=shard, **start)["ShardIterator"]
+    while token:
+        page = kinesis.get_records(ShardIterator=token, Limit=10_000)
+        for record in page["Records"]:
+            yield {**record, "ShardId": shard}
+        if not page["Records"] and not page.get("MillisBehindLatest"):
+            break
+        token = page.get("NextShardIterator")
 
 
 def _shards(kinesis: Any, stream: str) -> list[str]:

@@ -235,9 +235,10 @@ class ShardQueue:
     def _failed(self, lane: Lane, batch: Batch, outcome: Outcome, now: float) -> None:
         """Apply the rules of partial success, bisecting and retrying, in this order.
 
-        AWS documents that a partial success is split at the reported record and that splitting uses up no retry. A
-        report of the first record leaves nothing to split there, so that batch is halved like any failed one:
-        otherwise the limit would in the end discard the records behind it too.
+        What a partial success leaves, from the reported record on, is a batch of its own with all its retries before
+        it: AWS documents that it is split there where bisecting is on, and does the same without. A report of the first
+        record leaves nothing to split, so that batch is halved like any failed one: otherwise the limit would in the
+        end discard the records behind it too.
         """
         bisect = self.settings.bisect_batch_on_function_error
         if outcome.kind == "partial":
@@ -247,12 +248,11 @@ class ShardQueue:
         if outcome.at:
             self.counts.records += outcome.at
             self._finish(batch.records[: outcome.at])
-            batch = replace(batch, records=batch.records[outcome.at :], failures=0)
-            if bisect:
-                self.counts.bisects += 1
-                self._again(lane, batch, now)
-                return
-        elif bisect and len(batch.records) > 1:
+            self.counts.bisects += bisect
+            left = replace(batch, records=batch.records[outcome.at :], retries=0, invocations=0, failures=0)
+            self._again(lane, left, now)
+            return
+        if bisect and len(batch.records) > 1:
             self.counts.bisects += 1
             half = len(batch.records) // 2
             for part in (batch.records[half:], batch.records[:half]):

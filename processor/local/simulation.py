@@ -103,7 +103,7 @@ class Simulation:
             self.settings.table_prefix, changed=self._changed, fault=self._write_fault, page=PAGE
         )
         self.quarantine = Quarantine(self.settings.quarantine_bucket, lambda: bucket)
-        self.reader = Reader(self.dynamodb, self.settings.readings_table)
+        self.reader = Reader(self.dynamodb, self.settings.readings_table, clock=self.clock)
         self.rollups = Rollups(self.dynamodb, self.settings.rollups_table)
         self._records: list[dict[str, Any]] = []
         self.rules = Rules.of(self.settings, *self._devices())
@@ -198,6 +198,7 @@ class Simulation:
             Registry(self.dynamodb, self.settings.devices_table),
             Vault(lambda: None, lambda: None),
             fixed=self.settings.bindkeys,
+            clock=self.clock,
         )
         return devices, devices
 

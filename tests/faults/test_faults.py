@@ -78,7 +78,7 @@ def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
     passed = False
     try:
         wanted = FEW.get(fault.name, INJECTIONS)
-        answers = run.witness.answers
+        answers, passed_by = run.witness.answers, run.witness.checkpoints.passed
         run.begin([fault], PACE)
         injector = run.injectors[fault.name]
         deadline = time.monotonic() + PATIENCE
@@ -92,6 +92,7 @@ def test_nothing_is_lost_and_nothing_doubled_by(fault, arena):
         assert found.passed, found.lines()
         assert run.injected[fault.name] >= wanted
         assert run.witness.answers > answers
+        assert run.witness.checkpoints.passed > passed_by
         passed = True
     finally:
         if not passed:

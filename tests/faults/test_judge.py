@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 from processor.cli.chaos import under_faults
 from processor.errors import LocalError
 from processor.local import function as functions
+from processor.local.consumer import ShardConsumer
 from processor.local.environment import Crashed, HandlerError
 from processor.local.faults import fault as moments
 from processor.local.faults.fault import Injector
@@ -166,6 +168,19 @@ def test_a_function_that_is_broken_is_found_by_the_witness_and_the_oracle(fault,
         strike(run, fault)
         found = judge(run)
     assert any(FOUND[fault] in line for line in found.problems), found.lines()
+
+
+def test_a_checkpoint_that_passes_what_is_not_stored_yet_is_found_though_all_is_stored_in_the_end(aws, monkeypatch):
+    last_read = property(lambda self: None if self.queue.read_to < 0 else str(self.queue.read_to))
+    monkeypatch.setattr(ShardConsumer, "checkpoint", last_read)
+    mapping = replace(MAPPING, batching_window_seconds=0.1)
+    rolling = replace(ROLLUP_MAPPING, batching_window_seconds=0.2)
+    with started(SEED, aws=aws, timeout_s=8, mapping=mapping, rollup_mapping=rolling) as run:
+        strike(run, "access-denied")
+        found = judge(run)
+    assert not found.lost
+    assert found.problems
+    assert all(re.fullmatch(r"the checkpoint passed \S+ \d+: kept nowhere", line) for line in found.problems)
 
 
 def test_a_scene_whose_item_has_room_does_not_excuse_what_is_in_quarantine(monkeypatch):

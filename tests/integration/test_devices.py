@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from click.testing import CliRunner
 
 from processor.cli import main
@@ -178,10 +178,23 @@ def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, regis
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "KMSInvalidStateException"])
-def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry, code):
+def refused(code):
+    return ClientError({"Error": {"Code": code, "Message": "not now"}}, "GetSecretValue")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(refused, ["AccessDeniedException", "ThrottlingException", "KMSInvalidStateException"]),
+        ReadTimeoutError(endpoint_url="https://secrets"),
+        EndpointConnectionError(endpoint_url="https://secrets"),
+        NoCredentialsError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry, error):
     def refuse(**_):
-        raise ClientError({"Error": {"Code": code, "Message": "not now"}}, "GetSecretValue")
+        raise error
 
     registry.put(Device(MINE, secret="fleet/keys"))
     refusing = SimpleNamespace(get_secret_value=refuse)

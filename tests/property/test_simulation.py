@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from processor.devices import REMEMBERED_SECONDS
 from processor.local.mapping import MappingSettings
 from processor.local.simulation import Odds, Simulation
+from processor.store.registry import Registry
+from processor.store.tables import slot
 
 ROUGH = Odds(
     crash_before=0.05,
@@ -94,6 +97,35 @@ def test_the_same_seed_does_the_same_again_and_another_does_not(new_bucket):
     first = run(new_bucket(), 3)
     assert run(new_bucket(), 3) == first
     assert run(new_bucket(), 4)[1] != first[1]
+
+
+def test_what_a_simulation_stored_can_be_read_by_its_own_clock(new_bucket):
+    simulation = Simulation(new_bucket(), seed=5, devices=6, rate=0.2)
+    simulation.run(900)
+    simulation.settle()
+    stored = simulation.check().found
+    assert stored > 100
+    assert sum(len(slot(item).cells) for item in simulation.reader.scan()) == stored
+    simulation.now += simulation.settings.retention_days * 86_400 + 3600
+    assert not list(simulation.reader.scan())
+
+
+def test_the_registry_is_asked_again_when_what_it_said_is_no_longer_remembered(new_bucket, monkeypatch):
+    asked = {}
+    many = Registry.many
+
+    def counted(self, addresses):
+        addresses = list(addresses)
+        for address in addresses:
+            asked.setdefault(address, []).append(simulation.now)
+        return many(self, addresses)
+
+    monkeypatch.setattr(Registry, "many", counted)
+    simulation = Simulation(new_bucket(), seed=5, devices=16, rate=0.2)
+    simulation.run(1200)
+    assert asked
+    assert all(len(times) > 1 for times in asked.values()), asked
+    assert all(b - a >= REMEMBERED_SECONDS for times in asked.values() for a, b in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize("function", ["mapping", "rollup_mapping"])

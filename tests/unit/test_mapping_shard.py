@@ -256,16 +256,42 @@ def test_bisecting_isolates_one_bad_record_and_uses_up_no_retry():
     assert (queue.counts.bisects, queue.counts.retries, queue.counts.discarded) == (3, 1, 1)
 
 
-def test_a_partial_failure_is_retried_from_the_reported_record_on_and_counts_as_a_retry():
-    queue = queue_of(4, report_batch_item_failures=True, maximum_retry_attempts=1)
+def test_a_partial_failure_is_retried_from_the_reported_record_on_and_uses_up_no_retry():
+    queue = queue_of(4, report_batch_item_failures=True, maximum_retry_attempts=0)
     queue.complete(queue.take(0, 0.0), partial(2), 0.0)
     assert queue.checkpoint == "2"
     assert queue.counts.records == 2
     again = queue.take(0, BACKOFF_FIRST)
-    assert (numbers(again), again.retries) == ([3, 4], 1)
+    assert (numbers(again), again.retries, again.condition) == ([3, 4], 0, None)
     queue.complete(again, partial(0), BACKOFF_FIRST)
     assert queue.take(0, BACKOFF_FIRST).condition == "RetryAttemptsExhausted"
-    assert (queue.counts.partials, queue.counts.errors, queue.counts.retries) == (2, 0, 1)
+    assert (queue.counts.partials, queue.counts.errors, queue.counts.retries) == (2, 0, 0)
+
+
+def test_a_report_of_the_first_record_uses_up_a_retry_and_one_of_a_later_record_gives_all_of_them_back():
+    queue = queue_of(3, report_batch_item_failures=True, maximum_retry_attempts=1)
+    now, sent = 0.0, []
+    for at in (1, 0, 1, 0):  # 2 fails, fails again, succeeds while 3 fails for the first time, and 3 fails again
+        batch = queue.take(0, now)
+        sent.append((numbers(batch), batch.retries, batch.condition))
+        queue.complete(batch, partial(at), now)
+        now = queue.due(0)
+    assert sent == [([1, 2, 3], 0, None), ([2, 3], 0, None), ([2, 3], 1, None), ([3], 0, None)]
+    last = queue.take(0, now)
+    assert (numbers(last), last.retries, last.condition) == ([3], 1, None)
+
+
+def test_what_is_left_of_a_partial_success_is_tried_and_counted_as_a_batch_of_its_own():
+    """As AWS did it: LocalStack's recording of `test_kinesis_report_batch_item_failures`, three retries allowed."""
+    queue = queue_of(6, batch_size=3, report_batch_item_failures=True, maximum_retry_attempts=3)
+    now, sent = 0.0, []
+    while (batch := queue.take(0, now)).condition is None:
+        sent.append(numbers(batch))
+        at = numbers(batch).index(6) if 6 in numbers(batch) else None
+        queue.complete(batch, SUCCESS if at is None else partial(at), now)
+        now = max(now, queue.due(0))
+    assert sent == [[1, 2, 3], [4, 5, 6], [6], [6], [6], [6]]
+    assert (numbers(batch), batch.condition, batch.invocations) == ([6], "RetryAttemptsExhausted", 4)
 
 
 def test_with_both_switched_on_a_batch_splits_at_the_reported_record_and_uses_up_no_retry():

@@ -1,7 +1,8 @@
 """What is watched while a run is under faults, by reading the tables alone.
 
-Before the mapping learns of an answer, and so before any checkpoint moves, everything that the answer calls handled
-must be in the table or in quarantine. And the states in `devices` must never go back.
+Before the mapping learns of an answer, and so before any checkpoint should move, everything that the answer calls
+handled must be in the table or in quarantine. What a checkpoint has passed must be there too, or in the failure
+destination. And the states in `devices` must never go back.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import contextlib
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from botocore.exceptions import BotoCoreError, ClientError
 
 from processor.background import Background
 from processor.errors import StoreError
-from processor.local.check import Cell, Expected
+from processor.failures import Failures
+from processor.local.check import Cell, Expected, shard_records
+from processor.local.faults.checkpoints import Checkpoints, Record
 from processor.local.faults.firsts import Firsts
 from processor.local.faults.poison import Poison
 from processor.local.seams import Invoke
-from processor.local.system import System
+from processor.local.system import STREAM, System
 from processor.quarantine import PREFIX
 from processor.store.items import get_items
 from processor.store.states import State, join, state_from
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from processor.local.faults.run import Run
 
 LOOK_SECONDS = 0.5
+
+Place = tuple[str, str]
+"""Shard and sequence number of a record."""
 
 
 class Witness(Background):
@@ -46,6 +53,13 @@ class Witness(Background):
         self._system = system
         self._client = client
         self._run = run
+        self.checkpoints = Checkpoints(
+            system.mapping, records=self._behind, nowhere=self._nowhere, problem=self._problem
+        )
+        self._failures = Failures(system.settings.quarantine_bucket, lambda: system.aws.client("s3"))
+        self._read: set[str] = set()
+        self._kept: set[Place] = set()
+        """Records that were once found kept: nothing that is stored goes away while the faults are at work."""
         self._states: dict[str, State] = {}
         self._lock = threading.Lock()
         self._looking = threading.Lock()
@@ -74,17 +88,51 @@ class Witness(Background):
 
     def _answered(self, found: list[tuple[dict[str, Any], Expected]]) -> None:
         """See that all is kept of what an answer calls handled."""
-        there = self._cells({cell for _, expected in found for cell in expected.cells})
-        for record, expected in found:
-            lacks = expected.cells.keys() - there
-            if (lacks or expected.rejected) and not self._quarantined(record):
-                what = f"{len(lacks)} readings" if lacks else "a rejected record"
-                place = f"{record['ShardId']} {record['SequenceNumber']}"
-                self._problem(f"{what} of {place} called handled, and not kept anywhere")
+        for record, what in self._lacking(found):
+            place = f"{record['ShardId']} {record['SequenceNumber']}"
+            self._problem(f"{what} of {place} called handled, and not kept anywhere")
         with self._lock:
             self.answers += 1
 
-    def _expected(self, record: dict[str, Any]) -> Expected:
+    def _lacking(self, found: list[tuple[Any, Expected]]) -> list[tuple[Record, str]]:
+        """Return the records that neither the table nor quarantine keeps whole, with what is missing of each."""
+        there = self._cells({cell for _, expected in found for cell in expected.cells})
+        lacking: list[tuple[Record, str]] = []
+        for record, expected in found:
+            lacks = expected.cells.keys() - there
+            if (lacks or expected.rejected) and not self._quarantined(record):
+                lacking.append((record, f"{len(lacks)} readings" if lacks else "a rejected record"))
+            else:
+                with self._lock:
+                    self._kept.add(_place(record))
+        return lacking
+
+    def _behind(self, shard: str, last: str | None) -> Iterator[Record]:
+        """Yield the stream's records of a shard behind one."""
+        return shard_records(self._system.kinesis, STREAM, shard, last)
+
+    def _nowhere(self, records: list[Record]) -> list[Record]:
+        """Return those of some records that are kept nowhere: most were found kept before the mapping was told."""
+        lacking = self._lacking([(record, self._expected(record)) for record in self._unknown(records)])
+        if lacking:
+            self._read_given_up()
+        return self._unknown([record for record, _ in lacking])
+
+    def _unknown(self, records: list[Record]) -> list[Record]:
+        """Return those of some records that were never found kept."""
+        with self._lock:
+            return [record for record in records if _place(record) not in self._kept]
+
+    def _read_given_up(self) -> None:
+        """Take the records that the failure destination has for kept; each of its objects is read once."""
+        for key in sorted(set(self._failures.keys()) - self._read):
+            failure = self._failures.read(key)
+            places = [each["eventID"].partition(":") for each in (failure and failure.records) or ()]
+            with self._lock:
+                self._kept |= {(shard, number) for shard, _, number in places}
+            self._read.add(key)
+
+    def _expected(self, record: Record) -> Expected:
         """Return what must become of a record; by the key that it was sealed with, where its sensor's was changed."""
         return self._run.expected([record], dict(filter(None, [self._run.rotated.get(record["Data"])])))
 
@@ -121,14 +169,15 @@ class Witness(Background):
             self.problems.append(text)
 
     def work(self) -> None:
-        """Watch `devices`."""
+        """Watch the checkpoints and `devices`."""
         while not self.stopping.wait(LOOK_SECONDS):
-            with contextlib.suppress(StoreError):  # the next look may be luckier
+            with contextlib.suppress(StoreError, ClientError, BotoCoreError):  # the next look may be luckier
                 self.look()
 
     def look(self) -> None:
-        """Look once whether a device's state has gone back."""
+        """Look once whether a checkpoint has passed what is kept nowhere, or a device's state has gone back."""
         with self._looking:
+            self.checkpoints.look()
             self._look()
 
     def _look(self) -> None:
@@ -161,6 +210,10 @@ def handled_of(records: list[dict[str, Any]], answer: Any) -> int:
     numbers = [record["kinesis"]["sequenceNumber"] for record in records]
     named = [each.get("itemIdentifier") if isinstance(each, dict) else None for each in failures]
     return min(map(numbers.index, named)) if all(name in numbers for name in named) else 0
+
+
+def _place(record: Record) -> Place:
+    return record["ShardId"], record["SequenceNumber"]
 
 
 def _as_read(record: Mapping[str, Any]) -> dict[str, Any]:

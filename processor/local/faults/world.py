@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +19,10 @@ import orjson
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
 from processor.local.check import Cell, Expected, Verdict, compare
+from processor.local.faults.checkpoints import Checkpoints, Record
 from processor.local.faults.fault import Scene
 from processor.local.faults.input import post
-from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
+from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.local.memory_dynamodb import MAXIMUM_ITEM, Item, MemoryDynamoDB
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.memory_s3 import MemoryS3
@@ -108,7 +109,6 @@ class World:
         self._discard = discard
         self._changes = 0
         self._sensors = 0
-        self._looked: Counter[str] = Counter()
         self._quarantine = Quarantine("memory", lambda: self.s3)
         self._ingest = Ingest(
             Writer(self.dynamodb, "processor-readings", threads=1, measure=False),
@@ -134,6 +134,9 @@ class World:
             settings,
             on_failure=self._given_up,
             clock=self.clock,
+        )
+        self._checkpoints = Checkpoints(
+            self.mapping, records=self._behind, nowhere=self._nowhere, problem=self.problems.append
         )
         rolling = MappingSettings(batch_size=100, batching_window_seconds=1, report_batch_item_failures=True)
         self.rolling = EventSourceMapping(
@@ -237,7 +240,7 @@ class World:
                 self.problems.append(f"{device} {start} has room: {size:,} bytes in {len(item)} attributes")
         return found
 
-    def _expected(self, records: Iterable[dict[str, Any]]) -> Expected:
+    def _expected(self, records: Iterable[Record]) -> Expected:
         return Expected.of(records, self.limits)
 
     def handle(self, event: bytes) -> Any:
@@ -257,21 +260,19 @@ class World:
 
     def _look(self) -> None:
         """See that no checkpoint has passed what is kept nowhere."""
-        checkpoints = self.mapping.checkpoints
-        shards: dict[str, list[dict[str, Any]]] = {}
-        for record in self.records:
-            shards.setdefault(record["ShardId"], []).append(record)
-        for shard, records in shards.items():
-            passed = checkpoints.get(shard, "-1")
-            for record in records[self._looked[shard] :]:
-                if passed != SHARD_END and int(record["SequenceNumber"]) > int(passed):
-                    break
-                self._looked[shard] += 1
-                self.settled[record["SequenceNumber"]] = self.now
-                if not self._kept(record):
-                    self.problems.append(f"the checkpoint passed {shard} {record['SequenceNumber']}: kept nowhere")
+        for record in self._checkpoints.look():
+            self.settled[record["SequenceNumber"]] = self.now
 
-    def _kept(self, record: dict[str, Any]) -> bool:
+    def _behind(self, shard: str, last: str | None) -> Iterator[Record]:
+        """Yield the records of a shard behind one; the stream itself forgets them where they expire."""
+        for record in self.records:
+            if record["ShardId"] == shard and (last is None or int(record["SequenceNumber"]) > int(last)):
+                yield record
+
+    def _nowhere(self, records: list[Record]) -> list[Record]:
+        return [record for record in records if not self._kept(record)]
+
+    def _kept(self, record: Record) -> bool:
         expected = self._expected([record])
         table = self.dynamodb.tables["readings"]
         stored = all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells)
