@@ -22,15 +22,14 @@ from processor.local.faults.oracle import judge
 from processor.local.faults.poison import Poison
 from processor.local.faults.registry import named
 from processor.local.faults.run import started
-from processor.local.faults.traffic import Traffic
 from processor.local.faults.world import World
 from processor.local.mapping_settings import MappingSettings
 from processor.local.proxy import Call, Reply
 from processor.local.system import FUNCTIONS, MAPPING, ROLLUP_MAPPING
 from processor.store import writer
+from tests.faults.striking import PATIENCE, strike
 
 SEED = 11
-PATIENCE = 180.0
 OK, BUSY = b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 Slow Down\r\n\r\n"
 
 
@@ -109,19 +108,6 @@ def test_poison_that_comes_again_after_it_was_handled_is_a_problem(poison):
     assert (poison.first, poison.later, poison.problems) == (1, 1, [])
     poison.ended({"8": time.time()}, set())
     assert len(poison.problems) == 1
-
-
-def strike(run, fault):
-    """Have a fault strike three times amid traffic; return how often it did when all is handled."""
-    run.begin(named([fault]), 0.2)
-    injector, traffic = run.injectors[fault], Traffic(run)
-    deadline = time.monotonic() + PATIENCE
-    while injector.injected < 3 and time.monotonic() < deadline:
-        traffic.send(injector)
-        time.sleep(0.03)
-    run.finish()
-    run.drain(PATIENCE)
-    return injector.injected
 
 
 BROKEN = {

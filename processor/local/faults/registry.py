@@ -16,7 +16,7 @@ from processor.local.faults.input import DAY, HOUR, MINUTE, SECOND, Input
 from processor.local.faults.reshard import Reshard, SingleShard, merge, split
 from processor.local.faults.service import Deployed
 from processor.local.faults.wire import Wire, refused_with, rolls_up, table
-from processor.local.faults.worker import Freeze, Hang, Kill, KillAfter, KillAny
+from processor.local.faults.worker import Freeze, Hang, Kill, KillAfter, KillAmid, KillAny
 
 CELLS = "cells are set with if_not_exists, named by the reading's own identity"
 AGAIN = "no answer, no checkpoint: the batch comes again, and writing it again changes nothing"
@@ -30,13 +30,13 @@ KILLS = 0.12
 
 FAULTS = (
     Fault("kill-before-write", 1, "SIGKILL for a worker whose write has not been carried out", AGAIN,
-          partial(Kill, "before", every=KILLS)),
+          partial(Kill, every=KILLS)),
     Fault("kill-amid-write", 1, "SIGKILL for a worker whose write has been carried out, others of its batch not", CELLS,
-          partial(Kill, "amid", every=KILLS)),
+          partial(KillAmid, every=KILLS)),
     Fault("kill-before-response", 1, "SIGKILL for a worker that has written all, and not answered", CELLS,
           partial(KillAfter, every=KILLS)),
     Fault("kill-rollup", 1, "SIGKILL for a worker amid its roll-ups", ROLLUP,
-          partial(Kill, "amid", rolls_up, every=KILLS)),
+          partial(KillAmid, rolls_up, every=KILLS)),
     Fault("kill-any", 1, "SIGKILL for any worker at any moment: idle, starting, at work", AGAIN,
           partial(KillAny, every=KILLS)),
     Fault("freeze", 1, "SIGSTOP amid a write for longer than it may take, then SIGCONT", FAILED, partial(Freeze, 2.5)),
