@@ -8,13 +8,35 @@ from types import SimpleNamespace
 
 import pytest
 
+from processor.local import environment
+from processor.local.environment import Crashed, OutOfMemory, TimedOut
+from processor.local.faults.oracle import judge
 from processor.local.faults.registry import named
+from processor.local.faults.run import started
 from processor.local.proxy import Call, answer
+from tests.faults.striking import strike
 
 SEED = 11
 OK = answer()
 FIRST, OTHER = 1, 2
 """Two connections of the worker."""
+
+
+def test_out_of_memory_counts_the_workers_that_ran_out_of_it(aws, monkeypatch):
+    ended = []
+
+    class Noted(OutOfMemory):
+        def __init__(self, message, **told):
+            ended.append(message)
+            super().__init__(message, **told)
+
+    monkeypatch.setattr(environment, "OutOfMemory", Noted)
+    with started(SEED, aws=aws) as run:
+        injected = strike(run, "out-of-memory")
+        assert judge(run).passed
+        errors = run.system.mapping.stats.errors
+    assert injected >= 3
+    assert errors == len(ended) == injected
 
 
 class Workers:
@@ -98,3 +120,29 @@ def test_writes_that_come_at_once_are_held_back_until_the_first_is_carried_out_a
         thread.join(10)
     assert done == [FIRST]
     assert (injector.injected, workers.killed) == (1, [7])
+
+
+def test_a_worker_that_got_too_much_counts_when_it_ends_by_it_and_not_when_it_is_killed_or_times_out(workers):
+    injector, done = begun("out-of-memory", workers), []
+
+    def ended(error):
+        def following(_event):
+            raise error
+
+        with pytest.raises(type(error)):
+            injector.invoke("ingest", b"", following)
+
+    told = {"function": "ingest", "request_id": "one"}
+    assert len(injector.call(update(FIRST, done)).data) > 1_000
+    assert injector.injected == 0
+    ended(TimedOut("late", **told))
+    ended(OutOfMemory("of another", exit_code=-9, function="ingest", request_id="two"))
+    injector.hasten()
+    assert injector.call(update(FIRST, done)) is not None
+    ended(Crashed("killed", exit_code=-9, **told))
+    assert injector.injected == 0
+    injector.hasten()
+    assert injector.call(update(FIRST, done)) is not None
+    ended(OutOfMemory("by it", exit_code=-9, **told))
+    assert injector.injected == 1
+    assert done == [FIRST] * 3

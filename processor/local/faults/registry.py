@@ -16,7 +16,7 @@ from processor.local.faults.input import DAY, HOUR, MINUTE, SECOND, Input
 from processor.local.faults.reshard import Reshard, SingleShard, merge, split
 from processor.local.faults.service import Deployed
 from processor.local.faults.wire import Wire, refused_with, rolls_up, table
-from processor.local.faults.worker import Freeze, Hang, Kill, KillAfter, KillAmid, KillAny
+from processor.local.faults.worker import Freeze, Glut, Hang, Kill, KillAfter, KillAmid, KillAny
 
 CELLS = "cells are set with if_not_exists, named by the reading's own identity"
 AGAIN = "no answer, no checkpoint: the batch comes again, and writing it again changes nothing"
@@ -43,7 +43,7 @@ FAULTS = (
     Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout has ended the worker", AGAIN,
           partial(Hang, every=8)),
     Fault("out-of-memory", 1, "answers so large that the worker passes its memory and is killed", AGAIN,
-          partial(Wire, wire.padded, every=4, lasting=0.5)),
+          partial(Glut, every=4)),
     Fault("throttled-table", 2, "every write is throttled for a while", FAILED,
           partial(Wire, refused_with("ThrottlingException"), lasting=1.5)),
     Fault("throttled-key", 2, "one device's writes are throttled for longer than an invocation tries", FAILED,

@@ -11,10 +11,13 @@ from typing import Any
 
 import orjson
 
-from processor.local.environment import Crashed, InvocationError, TimedOut
+from processor.local.environment import Crashed, InvocationError, OutOfMemory, TimedOut
 from processor.local.faults.fault import Injector
 from processor.local.faults.wire import Match, writes
-from processor.local.proxy import Call, Reply
+from processor.local.proxy import Call, Reply, answer
+
+ZERO_BYTES = 24
+"""What each number of an array takes while it is parsed: 16 bytes in yyjson's document, 8 in the list."""
 
 
 class Kill(Injector):
@@ -190,6 +193,51 @@ class Hang(Injector):
                 else:
                     self.again()
             raise
+
+
+class Glut(Injector):
+    """Answers a write with so much that the worker passes its memory, and its environment ends it."""
+
+    def __init__(self, *, every: float = 1.0) -> None:
+        self.every = every
+        self._fed: set[str] = set()
+
+    def call(self, call: Call) -> Reply | None:
+        """Do what is asked where it is due, and answer with more than there is memory for."""
+        if not writes(call) or not self.due():
+            return None
+        _, request_id = self.run.workers.at_work(call.port)
+        if not request_id:
+            self.again()
+            return None
+        found = call.forward()
+        head, _, body = found.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.again()
+            return Reply(found)
+        self._fed.add(request_id)
+        if not self.injected:  # the client may give up before it has read all of it
+            self.again()
+        return Reply(answer(glutted(body, self.run.system.function.config.memory_mb)))
+
+    def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
+        """Count the invocations that ended by it."""
+        try:
+            return following(event)
+        except InvocationError as error:
+            if error.request_id in self._fed:
+                self._fed.discard(error.request_id)
+                if isinstance(error, OutOfMemory):
+                    self.count()
+                else:
+                    self.again()
+            raise
+
+
+def glutted(body: bytes, memory_mb: int) -> bytes:
+    """Return a JSON object with a value more that takes at least so much memory once it is parsed."""
+    zeros = orjson.Fragment(b"[" + b"0," * (memory_mb * 2**20 // ZERO_BYTES) + b"0]")
+    return orjson.dumps({**orjson.loads(body), "Glut": zeros})
 
 
 def _signal(pid: int, number: int) -> bool:
