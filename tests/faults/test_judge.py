@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from processor.batch import Batch
 from processor.cli.chaos import under_faults
 from processor.errors import LocalError
 from processor.local import function as functions
@@ -160,6 +162,23 @@ def test_a_scene_whose_item_has_room_does_not_excuse_what_is_in_quarantine(monke
     world.send([world.measure(world.sensor())])
     world.until(world.now + 5)
     assert any("has room" in problem for problem in world.judge(1).problems)
+
+
+def test_a_poison_record_that_comes_again_once_holds_its_shard_for_longer_than_it_may(monkeypatch):
+    response, seen = Batch.response, set()
+
+    def again(self):
+        for place in self.rejections:
+            number = self.records[place]["kinesis"]["sequenceNumber"]
+            if number not in seen:
+                seen.add(number)
+                self.failed.add(place)
+        return response(self)
+
+    monkeypatch.setattr(Batch, "response", again)
+    (fault,) = named(["poison-delay"])
+    (problem,) = fault.scene(SEED).problems
+    assert re.fullmatch(r"a record that can never be decoded held its shard for .* s, not 3\.5 s", problem)
 
 
 class Clock:

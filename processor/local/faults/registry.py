@@ -78,6 +78,8 @@ FAULTS = (
           partial(Input, input.poison_at(4))),
     Fault("poison-all", 3, "five records of which none can ever be decoded", QUARANTINE,
           partial(Input, input.poison_at(0, 1, 2, 3, 4))),
+    Fault("poison-delay", 3, "records that can never be decoded, timed: the first, middle, last, or all of a batch",
+          QUARANTINE, scene=scenes.poison_delay),
     Fault("unknown-identifier", 3, "the function reports a record that is not in the batch", WHOLE,
           partial(Answer, report("1" * 56))),
     Fault("empty-identifier", 3, "the function reports an empty identifier", WHOLE, partial(Answer, report(""))),
