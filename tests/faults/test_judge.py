@@ -271,7 +271,7 @@ def test_a_kill_counts_where_there_is_a_worker_and_by_what_it_did(aws):
         assert not run.workers.kill(None)
         source = SimpleNamespace(run=run, random=random.Random(1))
         run.put(Source(source).record([]))
-        run.drain(PATIENCE)
+        wait(lambda: run.system.function.idle_pids)  # the stream may not have the record yet
         (pid,) = run.system.function.idle_pids
         assert run.workers.kill(pid)
         wait(lambda: not run.system.function.idle_pids)
