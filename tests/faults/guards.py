@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from processor.batch import Batch
 from processor.local import consumer, iterator
 from processor.local.batch import SUCCESS, Outcome
 from processor.local.mapping import EventSourceMapping
@@ -279,6 +280,16 @@ def deliver_nothing(patch):
     patch.setattr(consumer.ShardConsumer, "_give_up", lambda self, batch: SUCCESS)
 
 
+def never_handled(response):
+    """Reports what is in quarantine as failed all the same."""
+
+    def reported(self):
+        self.failed.update(self.rejections)
+        return response(self)
+
+    return reported
+
+
 def dropped(self, part, error):
     """Forgets what DynamoDB calls invalid."""
     part.written.stored.update(part.cells)
@@ -357,6 +368,11 @@ IN_SCENES = (
         "what is given up goes to the failure destination",
         {r"wrong: the checkpoint passed .* kept nowhere": ("crashing-record", "retention")},
         here=deliver_nothing,
+    ),
+    Guard(
+        "what is quarantined counts as handled",
+        {r"wrong: a record that can never be decoded held its shard": ("poison-delay",)},
+        here=lambda patch: patch.setattr(Batch, "response", never_handled(Batch.response)),
     ),
     Guard(
         "what has no room is rejected",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from processor.batch import Batch
 from processor.cli.chaos import under_faults
 from processor.errors import LocalError
 from processor.local import function as functions
@@ -24,15 +25,14 @@ from processor.local.faults.oracle import judge
 from processor.local.faults.poison import Poison
 from processor.local.faults.registry import named
 from processor.local.faults.run import started
-from processor.local.faults.traffic import Traffic
 from processor.local.faults.world import World
 from processor.local.mapping_settings import MappingSettings
 from processor.local.proxy import Call, Reply
 from processor.local.system import FUNCTIONS, MAPPING, ROLLUP_MAPPING
 from processor.store import writer
+from tests.faults.striking import PATIENCE, strike
 
 SEED = 11
-PATIENCE = 180.0
 OK, BUSY = b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 Slow Down\r\n\r\n"
 
 
@@ -113,19 +113,6 @@ def test_poison_that_comes_again_after_it_was_handled_is_a_problem(poison):
     assert len(poison.problems) == 1
 
 
-def strike(run, fault):
-    """Have a fault strike three times amid traffic; return how often it did when all is handled."""
-    run.begin(named([fault]), 0.2)
-    injector, traffic = run.injectors[fault], Traffic(run)
-    deadline = time.monotonic() + PATIENCE
-    while injector.injected < 3 and time.monotonic() < deadline:
-        traffic.send(injector)
-        time.sleep(0.03)
-    run.finish()
-    run.drain(PATIENCE)
-    return injector.injected
-
-
 BROKEN = {
     # a record that can never be decoded is reported as failed when it first comes, as if it could be later
     "poison-middle": "import base64, processor.ingest\n"
@@ -189,6 +176,23 @@ def test_a_scene_whose_item_has_room_does_not_excuse_what_is_in_quarantine(monke
     world.send([world.measure(world.sensor())])
     world.until(world.now + 5)
     assert any("has room" in problem for problem in world.judge(1).problems)
+
+
+def test_a_poison_record_that_comes_again_once_holds_its_shard_for_longer_than_it_may(monkeypatch):
+    response, seen = Batch.response, set()
+
+    def again(self):
+        for place in self.rejections:
+            number = self.records[place]["kinesis"]["sequenceNumber"]
+            if number not in seen:
+                seen.add(number)
+                self.failed.add(place)
+        return response(self)
+
+    monkeypatch.setattr(Batch, "response", again)
+    (fault,) = named(["poison-delay"])
+    (problem,) = fault.scene(SEED).problems
+    assert re.fullmatch(r"a record that can never be decoded held its shard for .* s, not 3\.5 s", problem)
 
 
 class Clock:
@@ -281,7 +285,7 @@ def test_a_kill_counts_where_there_is_a_worker_and_by_what_it_did(aws):
         assert not run.workers.kill(None)
         source = SimpleNamespace(run=run, random=random.Random(1))
         run.put(Source(source).record([]))
-        run.drain(PATIENCE)
+        wait(lambda: run.system.function.idle_pids)  # the stream may not have the record yet
         (pid,) = run.system.function.idle_pids
         assert run.workers.kill(pid)
         wait(lambda: not run.system.function.idle_pids)

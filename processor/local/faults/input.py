@@ -219,6 +219,11 @@ def crowd(source: Source) -> Iterator[Sent]:
         yield source.record(source.measure(sensor, [source.now - n * 200]), key=key)
 
 
+def poison(draws: random.Random) -> bytes:
+    """Return a record that can never be decoded, and is like no other."""
+    return b"\x16\x03\x01poison " + draws.randbytes(20)
+
+
 def poison_at(*places: int) -> Callable[[Source], Iterator[Sent]]:
     """Put five records under one key, of which those at these places can never be decoded."""
 
@@ -226,7 +231,7 @@ def poison_at(*places: int) -> Callable[[Source], Iterator[Sent]]:
         sensor, key = source.sensor(), f"{source.random.getrandbits(64):016x}"
         for n in range(5):
             good = source.record(source.measure(sensor, [source.now - n * SECOND]) if n not in places else [], key=key)
-            yield Sent(b"\x16\x03\x01poison " + source.random.randbytes(20), key) if n in places else good
+            yield Sent(poison(source.random), key) if n in places else good
 
     return make
 

@@ -16,7 +16,7 @@ from processor.local.faults.input import DAY, HOUR, MINUTE, SECOND, Input
 from processor.local.faults.reshard import Reshard, SingleShard, merge, split
 from processor.local.faults.service import Deployed
 from processor.local.faults.wire import Wire, refused_with, rolls_up, table
-from processor.local.faults.worker import Freeze, Hang, Kill, KillAfter, KillAny
+from processor.local.faults.worker import Freeze, Glut, Hang, Kill, KillAfter, KillAmid, KillAny
 
 CELLS = "cells are set with if_not_exists, named by the reading's own identity"
 AGAIN = "no answer, no checkpoint: the batch comes again, and writing it again changes nothing"
@@ -30,20 +30,20 @@ KILLS = 0.12
 
 FAULTS = (
     Fault("kill-before-write", 1, "SIGKILL for a worker whose write has not been carried out", AGAIN,
-          partial(Kill, "before", every=KILLS)),
+          partial(Kill, every=KILLS)),
     Fault("kill-amid-write", 1, "SIGKILL for a worker whose write has been carried out, others of its batch not", CELLS,
-          partial(Kill, "amid", every=KILLS)),
+          partial(KillAmid, every=KILLS)),
     Fault("kill-before-response", 1, "SIGKILL for a worker that has written all, and not answered", CELLS,
           partial(KillAfter, every=KILLS)),
     Fault("kill-rollup", 1, "SIGKILL for a worker amid its roll-ups", ROLLUP,
-          partial(Kill, "amid", rolls_up, every=KILLS)),
+          partial(KillAmid, rolls_up, every=KILLS)),
     Fault("kill-any", 1, "SIGKILL for any worker at any moment: idle, starting, at work", AGAIN,
           partial(KillAny, every=KILLS)),
     Fault("freeze", 1, "SIGSTOP amid a write for longer than it may take, then SIGCONT", FAILED, partial(Freeze, 2.5)),
     Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout has ended the worker", AGAIN,
           partial(Hang, every=8)),
     Fault("out-of-memory", 1, "answers so large that the worker passes its memory and is killed", AGAIN,
-          partial(Wire, wire.padded, every=4, lasting=0.5)),
+          partial(Glut, every=4)),
     Fault("throttled-table", 2, "every write is throttled for a while", FAILED,
           partial(Wire, refused_with("ThrottlingException"), lasting=1.5)),
     Fault("throttled-key", 2, "one device's writes are throttled for longer than an invocation tries", FAILED,
@@ -78,6 +78,8 @@ FAULTS = (
           partial(Input, input.poison_at(4))),
     Fault("poison-all", 3, "five records of which none can ever be decoded", QUARANTINE,
           partial(Input, input.poison_at(0, 1, 2, 3, 4))),
+    Fault("poison-delay", 3, "records that can never be decoded, timed: the first, middle, last, or all of a batch",
+          QUARANTINE, scene=scenes.poison_delay),
     Fault("unknown-identifier", 3, "the function reports a record that is not in the batch", WHOLE,
           partial(Answer, report("1" * 56))),
     Fault("empty-identifier", 3, "the function reports an empty identifier", WHOLE, partial(Answer, report(""))),

@@ -8,7 +8,7 @@ from typing import Any
 
 from processor.errors import LocalError, TransientError
 from processor.local.faults.fault import Scene
-from processor.local.faults.input import post
+from processor.local.faults.input import poison, post
 from processor.local.faults.reshard import merge, open_shards, split
 from processor.local.faults.world import CONTEXT, World
 from processor.local.mapping import MappingSettings
@@ -20,6 +20,12 @@ SLOT_READINGS, SLOT_PART = 6_000, 200
 
 POLL_SECONDS = 1.0
 """How long a record may wait in the stream until the mapping reads it."""
+
+INVOCATION_SECONDS = 2.0
+"""What an invocation takes where poison is timed: more than a poll, for which a second one cannot pass then."""
+
+POISONED = ((0,), (2,), (4,), (0, 1, 2, 3, 4))
+"""Which of a batch's five records can never be decoded: the first, the middle one, the last, all."""
 
 
 def crashing_record(seed: int) -> Scene:
@@ -54,11 +60,7 @@ def crashing_record(seed: int) -> Scene:
         world.send(heard)
         world.until(world.now + world.random.choice((0.0, 0.02, 0.3)))
     world.until(world.now + 120)
-    delay = max(
-        world.settled[record["SequenceNumber"]] - record["ApproximateArrivalTimestamp"]
-        for record in world.records
-        if record["Data"] in bad
-    )
+    delay = _held(world, bad)
     # Two of them may stand one behind the other.
     bound = len(bad) * (POLL_SECONDS + settings.batching_window_seconds + sum(0.1 * 2**n for n in range(RETRIES + 1)))
     scene = world.judge(crashes, f"its shard went on after {delay:.1f} s, the bound is {bound:.1f} s", crashing=bad)
@@ -67,6 +69,53 @@ def crashing_record(seed: int) -> Scene:
     if len(world.failures) != len(bad):
         scene.problems.append(f"{len(bad)} records crash the function, {len(world.failures)} batches were given up")
     return scene
+
+
+def poison_delay(seed: int) -> Scene:
+    """Have batches of five records of which some can never be decoded, one batch at a time, and time them.
+
+    Each must be done with, and its shard gone on, within a poll, the window and a single invocation.
+    """
+    settings = MappingSettings(
+        batch_size=100,
+        batching_window_seconds=0.5,
+        bisect_batch_on_function_error=True,
+        report_batch_item_failures=True,
+    )
+
+    def around(event: bytes, invoke: Callable[[bytes], Any]) -> Any:
+        world.now += INVOCATION_SECONDS
+        return invoke(event)
+
+    world = World(seed, settings, around=around)
+    sensor = world.sensor()
+    bad: list[bytes] = []
+    batches = list(POISONED) * 5
+    world.random.shuffle(batches)
+    for places in batches:
+        for place in range(5):
+            if place in places:
+                bad.append(poison(world.random))
+                world.put(bad[-1])
+            else:
+                world.send([world.measure(sensor)])
+        world.until(world.now + world.random.uniform(4, 6))
+    world.until(world.now + 60)
+    delay = _held(world, bad)
+    bound = POLL_SECONDS + settings.batching_window_seconds + INVOCATION_SECONDS
+    scene = world.judge(len(bad), f"its shard went on after {delay:.1f} s, the bound is {bound:.1f} s")
+    if delay > bound:
+        scene.problems.append(f"a record that can never be decoded held its shard for {delay:.1f} s, not {bound:.1f} s")
+    return scene
+
+
+def _held(world: World, records: list[bytes]) -> float:
+    """Return for how many seconds the slowest of these records held its shard; until now, where it still does."""
+    return max(
+        world.settled.get(record["SequenceNumber"], world.now) - float(record["ApproximateArrivalTimestamp"])
+        for record in world.records
+        if record["Data"] in records
+    )
 
 
 def retention(seed: int) -> Scene:

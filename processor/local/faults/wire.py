@@ -15,9 +15,6 @@ from processor.local.proxy import Call, Reply, answer, refusal
 UNKNOWN_HOST = "http://no-such-host.invalid:4566"
 """A name that never has an address (RFC 6761, section 6.4)."""
 
-PADDING = 60_000_000
-"""Bytes of white space in an answer: the client takes answers of up to 64 MiB."""
-
 Match = Callable[[Call], bool]
 Act = Callable[[Call, "Wire"], Reply]
 
@@ -123,14 +120,6 @@ def unprocessed(call: Call, _wire: Wire) -> Reply:
     """Answer BatchGetItem with nothing but the keys that it left unread."""
     asked = orjson.loads(call.body)["RequestItems"]
     return Reply(answer(orjson.dumps({"Responses": {name: [] for name in asked}, "UnprocessedKeys": asked})))
-
-
-def padded(call: Call, _wire: Wire) -> Reply:
-    """Do what is asked, and answer with so much white space that the worker has no memory left."""
-    head, _, body = call.forward().partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        return Reply(answer(body, "500 Internal Server Error"))
-    return Reply(answer(body + b" " * PADDING))
 
 
 class ThrottledKey(Wire):

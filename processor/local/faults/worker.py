@@ -4,41 +4,103 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
-from processor.local.environment import Crashed, InvocationError, TimedOut
+from processor.local.environment import Crashed, InvocationError, OutOfMemory, TimedOut
 from processor.local.faults.fault import Injector
 from processor.local.faults.wire import Match, writes
-from processor.local.proxy import Call, Reply
+from processor.local.proxy import Call, Reply, answer
+
+ZERO_BYTES = 24
+"""What each number of an array takes while it is parsed: 16 bytes in yyjson's document, 8 in the list."""
 
 
 class Kill(Injector):
-    """SIGKILL for the very process that sends a call: before the call is carried out, or when it has been."""
+    """SIGKILL for the very process that sends a write, before that is carried out."""
 
-    def __init__(self, moment: Literal["before", "amid"], match: Match = writes, *, every: float = 1.0) -> None:
+    def __init__(self, *, every: float = 1.0) -> None:
         self.every = every
-        self._moment = moment
-        self._match = match
 
     def call(self, call: Call) -> Reply | None:
-        """Kill the sender of a call that is due."""
-        if not self._match(call) or not self.due():
+        """Kill the sender of a write that is due."""
+        if not writes(call) or not self.due():
             return None
         pid = self.run.workers.owner(call.port)
         if pid is None:
             self.again()
             return None
-        if self._moment == "amid":
-            call.forward()
         if self.run.workers.kill(pid):
             self.count()
         else:
             self.again()
         return Reply(then="close")
+
+
+class KillAmid(Injector):
+    """SIGKILL for a worker of which one write has been carried out, and another of the same invocation never is.
+
+    The others are held back from the first one's arrival on: a worker may send all of them at once. Where no other
+    comes, nobody is killed.
+    """
+
+    def __init__(self, match: Match = writes, *, every: float = 1.0) -> None:
+        self.every = every
+        self._match = match
+        self._deciding = threading.Lock()
+        self._victim = ""
+        self._killed = False
+        self._carried_out = threading.Event()
+
+    def call(self, call: Call) -> Reply | None:
+        """Carry out one write of an invocation, where it is due, and kill its worker at the next one."""
+        if not self._match(call):
+            return None
+        with self._deciding:  # so that no other write of it slips by while it is found out whose this one is
+            victim = self._still_at_work()
+            if not victim and not self.due():
+                return None
+            pid, request_id = self.run.workers.at_work(call.port)
+            if not victim:
+                self._begin(request_id)
+            carried_out = self._carried_out
+        if not request_id or request_id != (victim or request_id):
+            return None
+        if not victim:
+            try:
+                return Reply(call.forward())
+            finally:
+                carried_out.set()
+        carried_out.wait()
+        self._kill_once(pid, victim)
+        return Reply(then="close")
+
+    def _still_at_work(self) -> str:
+        """Return the invocation that was begun with; none where it is over."""
+        if self._victim and self._victim not in self.run.workers.invocations:
+            if not self._killed:  # it had no other write
+                self.again()
+            self._victim = ""
+        return self._victim
+
+    def _begin(self, request_id: str) -> None:
+        self._victim, self._killed = request_id, False
+        self._carried_out = threading.Event()
+        if not request_id:
+            self.again()
+
+    def _kill_once(self, pid: int | None, request_id: str) -> None:
+        """Kill the worker, unless it was at another of its writes."""
+        with self._deciding:
+            if self._killed or self._victim != request_id:
+                return
+            self._killed = self.run.workers.kill(pid)
+        if self._killed:
+            self.count()
 
 
 class KillAfter(Injector):
@@ -113,8 +175,7 @@ class Hang(Injector):
         at_work = self.run.system.function.at_work
         if not writes(call) or self._request_id in at_work or not self.due():
             return None
-        pid = self.run.workers.owner(call.port)
-        self._request_id = next((found for found, worker in at_work.items() if worker == pid), "")
+        pid, self._request_id = self.run.workers.at_work(call.port)
         self.run.workers.hung = pid if self._request_id else None
         if pid is None or not self._request_id or not _signal(pid, signal.SIGSTOP):
             self.again()
@@ -132,6 +193,51 @@ class Hang(Injector):
                 else:
                     self.again()
             raise
+
+
+class Glut(Injector):
+    """Answers a write with so much that the worker passes its memory, and its environment ends it."""
+
+    def __init__(self, *, every: float = 1.0) -> None:
+        self.every = every
+        self._fed: set[str] = set()
+
+    def call(self, call: Call) -> Reply | None:
+        """Do what is asked where it is due, and answer with more than there is memory for."""
+        if not writes(call) or not self.due():
+            return None
+        _, request_id = self.run.workers.at_work(call.port)
+        if not request_id:
+            self.again()
+            return None
+        found = call.forward()
+        head, _, body = found.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.again()
+            return Reply(found)
+        self._fed.add(request_id)
+        if not self.injected:  # the client may give up before it has read all of it
+            self.again()
+        return Reply(answer(glutted(body, self.run.system.function.config.memory_mb)))
+
+    def invoke(self, _name: str, event: bytes, following: Callable[[bytes], Any]) -> Any:
+        """Count the invocations that ended by it."""
+        try:
+            return following(event)
+        except InvocationError as error:
+            if error.request_id in self._fed:
+                self._fed.discard(error.request_id)
+                if isinstance(error, OutOfMemory):
+                    self.count()
+                else:
+                    self.again()
+            raise
+
+
+def glutted(body: bytes, memory_mb: int) -> bytes:
+    """Return a JSON object with a value more that takes at least so much memory once it is parsed."""
+    zeros = orjson.Fragment(b"[" + b"0," * (memory_mb * 2**20 // ZERO_BYTES) + b"0]")
+    return orjson.dumps({**orjson.loads(body), "Glut": zeros})
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -35,9 +35,19 @@ class Workers:
             found |= dict.fromkeys(function.at_work.values(), "at work")
         return found
 
+    @property
+    def invocations(self) -> dict[str, int]:
+        """The worker of each invocation that is under way, by its request id."""
+        return {found: pid for function in self._functions for found, pid in function.at_work.items()}
+
     def owner(self, port: int) -> int | None:
         """Return the worker that has that port; None where it cannot be told."""
         return process_of(port, self.doing())
+
+    def at_work(self, port: int) -> tuple[int | None, str]:
+        """Return the worker that has that port, and its invocation; an empty one where it is at work on none."""
+        pid = self.owner(port)
+        return pid, next((found for found, worker in self.invocations.items() if worker == pid), "")
 
     def kill(self, pid: int | None) -> bool:
         """SIGKILL a worker as a fault; tell whether it lived, and no timeout was to end it."""

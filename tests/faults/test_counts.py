@@ -1,0 +1,148 @@
+"""A fault counts what really happened: not what it tried, and not what came to nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from processor.local import environment
+from processor.local.environment import Crashed, OutOfMemory, TimedOut
+from processor.local.faults.oracle import judge
+from processor.local.faults.registry import named
+from processor.local.faults.run import started
+from processor.local.proxy import Call, answer
+from tests.faults.striking import strike
+
+SEED = 11
+OK = answer()
+FIRST, OTHER = 1, 2
+"""Two connections of the worker."""
+
+
+def test_out_of_memory_counts_the_workers_that_ran_out_of_it(aws, monkeypatch):
+    ended = []
+
+    class Noted(OutOfMemory):
+        def __init__(self, message, **told):
+            ended.append(message)
+            super().__init__(message, **told)
+
+    monkeypatch.setattr(environment, "OutOfMemory", Noted)
+    with started(SEED, aws=aws) as run:
+        injected = strike(run, "out-of-memory")
+        assert judge(run).passed
+        errors = run.system.mapping.stats.errors
+    assert injected >= 3
+    assert errors == len(ended) == injected
+
+
+class Workers:
+    """One worker of process id 7, at work on the invocation `at`. That it was killed nobody notices for a while."""
+
+    def __init__(self):
+        self.at = "one"
+        self.killed = []
+
+    def owner(self, _port):
+        return 7
+
+    def at_work(self, _port):
+        return 7, self.at
+
+    @property
+    def invocations(self):
+        return {self.at: 7}
+
+    def kill(self, pid):
+        self.killed.append(pid)
+        return True
+
+
+@pytest.fixture
+def workers():
+    return Workers()
+
+
+def begun(fault, workers):
+    """Return a fault's injector that is due at once, and then as often as may be."""
+    injector = named([fault])[0].make()
+    function = SimpleNamespace(at_work={}, config=SimpleNamespace(memory_mb=1))
+    injector.begin(SimpleNamespace(workers=workers, system=SimpleNamespace(function=function)), fault, SEED, 0.0)
+    return injector
+
+
+def update(port, done, forward=lambda: OK):
+    """Return a write on its way; done: gets its port when it is carried out."""
+
+    def carry_out():
+        found = forward()
+        done.append(port)
+        return found
+
+    body = b'{"TableName":"processor-readings"}'
+    return Call("dynamodb", "UpdateItem", body, port, carry_out, carry_out)
+
+
+def test_amid_its_writes_a_worker_is_killed_only_where_another_is_not_carried_out(workers):
+    injector, done = begun("kill-amid-write", workers), []
+    for workers.at in ("one", "two", "three"):  # each has a single write
+        reply = injector.call(update(FIRST, done))
+        assert reply is None or reply.then == "keep"
+    assert (injector.injected, workers.killed) == (0, [])
+    workers.at = "four"
+    time.sleep(0.01)
+    done.clear()
+    replies = [injector.call(update(port, done)) for port in (FIRST, OTHER)]
+    assert done == [FIRST]
+    assert replies[0].then == "keep"
+    assert replies[1].then == "close"
+    assert (injector.injected, workers.killed) == (1, [7])
+    assert injector.call(update(OTHER, done)).then == "close"  # it was on its way when its sender died
+    workers.at = "five"
+    assert injector.call(update(FIRST, done)).then == "keep"
+    assert (injector.injected, done) == (1, [FIRST, FIRST])
+
+
+def test_writes_that_come_at_once_are_held_back_until_the_first_is_carried_out_and_the_worker_killed(workers):
+    injector, done = begun("kill-amid-write", workers), []
+    slow = threading.Event()
+    calls = [update(FIRST, done, lambda: slow.wait(10) and OK), update(OTHER, done), update(OTHER, done)]
+    threads = [threading.Thread(target=injector.call, args=(call,), daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    assert not workers.killed
+    slow.set()
+    for thread in threads:
+        thread.join(10)
+    assert done == [FIRST]
+    assert (injector.injected, workers.killed) == (1, [7])
+
+
+def test_a_worker_that_got_too_much_counts_when_it_ends_by_it_and_not_when_it_is_killed_or_times_out(workers):
+    injector, done = begun("out-of-memory", workers), []
+
+    def ended(error):
+        def following(_event):
+            raise error
+
+        with pytest.raises(type(error)):
+            injector.invoke("ingest", b"", following)
+
+    told = {"function": "ingest", "request_id": "one"}
+    assert len(injector.call(update(FIRST, done)).data) > 1_000
+    assert injector.injected == 0
+    ended(TimedOut("late", **told))
+    ended(OutOfMemory("of another", exit_code=-9, function="ingest", request_id="two"))
+    injector.hasten()
+    assert injector.call(update(FIRST, done)) is not None
+    ended(Crashed("killed", exit_code=-9, **told))
+    assert injector.injected == 0
+    injector.hasten()
+    assert injector.call(update(FIRST, done)) is not None
+    ended(OutOfMemory("by it", exit_code=-9, **told))
+    assert injector.injected == 1
+    assert done == [FIRST] * 3
