@@ -91,6 +91,13 @@ _MARKS: tuple[tuple[str, Document], ...] = (
 )
 """Keys that only one family's messages have."""
 
+_DECODING: dict[str, tuple[str, tuple[str, ...]]] = {
+    "theengs": ("id", ("servicedata", "manufacturerdata")),
+    "openblocks": ("deviceId", ("data",)),
+}
+"""Families that send values instead of an advertisement too: the key of their sensors' ids, and those of raw data, which
+count more."""
+
 
 class Known(NamedTuple):
     """What is known of the gateways beforehand.
@@ -188,7 +195,7 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
 
 def _pinned(family: str, payload: Any, at: int, imsi: str | None, table: Table) -> Heard:
     """Read a payload of a family that was said beforehand: what is of another one is refused."""
-    read_document, read_bytes = FAMILIES[family]
+    _, read_bytes = FAMILIES[family]
     if type(payload) is bytes:
         if read_bytes is None:
             raise DecodeError("shape", f"{family} sends JSON, and this is not", where="gateway", payload=payload)
@@ -199,13 +206,18 @@ def _pinned(family: str, payload: Any, at: int, imsi: str | None, table: Table) 
         found: Iterable[Any] = payload if type(payload) is list else [payload]
         return collect(found, lambda document: [*table.readings(document, at, imsi)])
     if type(payload) is list:
-        return collect(payload, lambda document: _of_family(family, read_document, document, at, imsi))
-    return _of_family(family, read_document, payload, at, imsi)
+        return collect(payload, lambda document: _of_family(family, document, at, imsi, table))
+    return _of_family(family, payload, at, imsi, table)
 
 
-def _of_family(family: str, reader: Document | None, document: Any, at: int, imsi: str | None) -> Heard:
+def _of_family(family: str, document: Any, at: int, imsi: str | None, table: Table) -> Heard:
+    reader, _ = FAMILIES[family]
     if reader is None or type(document) is not dict:
         raise refusal("shape", f"not what {family} sends, and this SIM was said to be of it", "gateway", document)
+    if family in _DECODING:
+        device, raw = _DECODING[family]
+        if device in document and document.keys().isdisjoint(raw) and table.source_of(document) is not None:
+            return [*table.readings(document, at, imsi)]
     return reader(document, at, imsi)
 
 
