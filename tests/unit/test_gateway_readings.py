@@ -73,6 +73,42 @@ def test_ones_own_table_goes_before_the_one_that_ships():
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        {"serial": "A1", "data": {"temp": 20.5}},
+        {"serial": "A1", "data": [20.5], "temp": 20.5},
+        {"serial": "A1", "data": ["20.5"], "temp": 20.5},
+        {"serial": "A1", "data": "20.5", "temp": 20.5},
+        {"serial": "A1", "deviceId": "lobby", "data": "20.5", "temp": 20.5},
+        *(
+            {"serial": "A1", key: "report", "temp": 20.5}
+            for key in ("action", "devices", "gw_mac", "gwts", "device_info", "bdaddrs", "advertisements")
+        ),
+        {"serial": "A1", "servicedata": "report", "temp": 20.5},
+        {"serial": "A1", "manufacturerdata": "report", "temp": 20.5},
+    ],
+)
+def test_ones_own_table_goes_before_every_familys_shape(message):
+    key = "data.temp" if "temp" not in message else "temp"
+    mine = {"format": "a", "match": ["serial", key], "device": "serial", "values": {key: {"quantity": "temperature"}}}
+    for payload in (message, [message]):
+        found = read(payload, mine)
+        assert (type(found), found.values) == (Reading, {"temperature": 20.5})
+    others = {key: value for key, value in message.items() if key != "serial"}
+    assert not any(isinstance(entry, Reading) for entry in advertisements(Envelope([others], AT, IMSI), known(mine)))
+
+
+def test_ones_own_table_goes_before_raw_data_of_a_family_said_beforehand_that_decodes():
+    mine = {"format": "a", "match": ["litres"], "device": "id", "values": {"litres": {"quantity": "volume"}}}
+    message = {"id": "A4:C1:38:02:83:F4", "manufacturerdata": "9904", "litres": 2}
+    pinned = known(mine)._replace(families=(("imsi:*", "theengs"),))
+    [found] = advertisements(Envelope(message, AT, IMSI), pinned)
+    assert found.values == {"volume": 2}
+    del message["litres"]
+    assert [type(entry) for entry in advertisements(Envelope(message, AT, IMSI), pinned)] == [Advertisement]
+
+
+@pytest.mark.parametrize(
     ("device", "namespace", "expected"),
     [
         ("7", None, "acme.th:7"),

@@ -95,8 +95,8 @@ _DECODING: dict[str, tuple[str, tuple[str, ...]]] = {
     "theengs": ("id", ("servicedata", "manufacturerdata")),
     "openblocks": ("deviceId", ("data",)),
 }
-"""Families that send values instead of an advertisement too: the key of their sensors' ids, and those of raw data, which
-count more."""
+"""Families that send values instead of an advertisement too: the key of their sensors' ids, and the keys of raw data,
+which count more than what our table knows."""
 
 
 class Known(NamedTuple):
@@ -173,6 +173,10 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
         return minew.posted(document, at, imsi, table)
     if type(document) is not dict:
         raise refusal("shape", "no gateway known here sends this: see decode/gateways/README.md", "gateway", document)
+    if table.own is not None:
+        reading = table.own.reading(document, at, imsi)
+        if reading is not None:
+            return [reading]
     for key, reader in _MARKS:
         if key in document:
             return reader(document, at, imsi)
@@ -185,9 +189,9 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
         if type(data) is list and data and type(data[0]) is str:
             return ingics.posted(document, at, imsi)
         return [plain.advertisement(document, at, imsi)]
-    source = table.source_of(document)
-    if source is not None:
-        return [*table.readings(document, at, imsi)]
+    reading = table.reading(document, at, imsi)
+    if reading is not None:
+        return [reading]
     if "id" in document and "mac_type" in document:  # who is near, and nothing else
         return theengs.message(document, at, imsi)
     raise refusal("shape", "no gateway known here sends this: see decode/gateways/README.md", "gateway", document)
@@ -216,8 +220,10 @@ def _of_family(family: str, document: Any, at: int, imsi: str | None, table: Tab
         raise refusal("shape", f"not what {family} sends, and this SIM was said to be of it", "gateway", document)
     if family in _DECODING:
         device, raw = _DECODING[family]
-        if device in document and document.keys().isdisjoint(raw) and table.source_of(document) is not None:
-            return [*table.readings(document, at, imsi)]
+        asked = table if document.keys().isdisjoint(raw) else table.own
+        reading = None if asked is None or device not in document else asked.reading(document, at, imsi)
+        if reading is not None:
+            return [reading]
     return reader(document, at, imsi)
 
 

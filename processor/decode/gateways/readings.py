@@ -86,10 +86,11 @@ class Source(NamedTuple):
 
 
 class Table:
-    """Every kind of message that is known, those of the user's file first."""
+    """Every kind of message that is known, those of the user's file first; `own` are these alone, if there are any."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Iterable[Source], own: Table | None = None) -> None:
         self.sources = tuple(sources)
+        self.own = own
 
     def source_of(self, message: Mapping[str, Any]) -> Source | None:
         """Return the first kind that a message is of."""
@@ -98,18 +99,26 @@ class Table:
                 return source
         return None
 
+    def reading(self, message: Mapping[str, Any], at: int, imsi: str | None) -> Reading | None:
+        """Return the Reading of a message that arrived at `at`, None where no kind fits. Raises DecodeError."""
+        source = self.source_of(message)
+        if source is None:
+            return None
+        seen = None if source.time is None else time_in(_present(_at(message, source.time)), source.format)
+        return source.reading(message, kept_at(at, None, seen), imsi, imsi)
+
     def readings(self, message: Any, at: int, imsi: str | None) -> list[Reading]:
         """Return the Reading of a message that arrived at `at`. Raises DecodeError where no kind fits."""
-        source = self.source_of(message) if type(message) is dict else None
-        if source is None:
+        reading = self.reading(message, at, imsi) if type(message) is dict else None
+        if reading is None:
             raise refusal("shape", "no source in readings.json has these keys", WHERE, message)
-        seen = None if source.time is None else time_in(_present(_at(message, source.time)), source.format)
-        return [source.reading(message, kept_at(at, None, seen), imsi, imsi)]
+        return [reading]
 
 
 def table(document: bytes) -> Table:
     """Compile a table's JSON, and put it before the one that ships. Raises SettingsError, naming the entry."""
-    return Table((*_sources(document), *SHIPPED.sources))
+    own = Table(_sources(document))
+    return Table((*own.sources, *SHIPPED.sources), own)
 
 
 def _sources(document: bytes) -> list[Source]:
