@@ -13,7 +13,7 @@ import pytest
 from processor.batch import Batch
 from processor.decode.envelope import Envelope, seal
 from processor.decode.gateways import Advertisement, Known, advertisements, readings
-from processor.decode.gateways.readings import SHIPPED, shipped, table
+from processor.decode.gateways.readings import SHIPPED, Source, shipped, table
 from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
 from processor.local.check import Expected
@@ -241,6 +241,61 @@ def test_a_source_is_told_by_its_keys_and_values(where, message, fits):
     else:
         with pytest.raises(DecodeError, match="no gateway known here"):
             read(MESSAGE | message, entry)
+
+
+def entry(name, match, where=None):
+    return {"format": name, "match": match, "where": where or {}, "values": {"t": {"quantity": "temperature"}}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([entry(f"a{n}", ["serial", f"t{n}"]) for n in range(200)], {"serial": "A1", "t77": 20}),
+        ([entry(f"a{n}", ["serial", f"data.t{n}"]) for n in range(200)], {"serial": "A1", "data": {"t77": 20}}),
+        ([entry(f"a{n}", ["serial", "t"], {"ty": f"k{n}"}) for n in range(200)], {"serial": 1, "t": 2, "ty": "k77"}),
+        ([entry(f"a{n}", ["serial", "t"], {"type": n}) for n in range(200)], {"serial": "A1", "t": 20, "type": 77}),
+    ],
+)
+def test_telling_a_source_costs_the_same_however_many_are_declared(entries, message, monkeypatch):
+    asked = []
+    matches = Source.matches
+    monkeypatch.setattr(Source, "matches", lambda self, message: asked.append(self) or matches(self, message))
+    for sources in (entries[70:80], entries):
+        source = table(orjson.dumps(sources)).source_of(message)
+        assert source.format == "a77"
+    assert len(asked) == 2, [source.format for source in asked]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"t": 1}, "first"),
+        ({"a": 1}, "second"),
+        ({"a": 1, "t": 1, "kind": "x"}, "first"),
+        ({"kind": "x", "a": 1}, "second"),
+        ({"kind": "x", "b": 1}, "third"),
+        ({"kind": True, "b": 1}, "fourth"),
+        ({"kind": 1.0, "b": 1}, "fifth"),
+        ({"kind": None, "b": 1}, "sixth"),
+        ({"kind": [1], "b": 1}, "seventh"),
+        ({"kind": {}, "b": 1}, None),
+        ({"kind": {"deep": {"er": "x"}}, "c": 1}, "eighth"),
+        ({"kind.deep.er": "x", "c": 1}, None),
+    ],
+)
+def test_the_first_entry_of_the_file_that_fits_counts_whichever_key_it_was_found_by(message, expected):
+    entries = [
+        entry("first", ["t"]),
+        entry("second", ["a"]),
+        *(
+            entry(name, ["b"], {"kind": kind})
+            for name, kind in (("third", "x"), ("fourth", True), ("fifth", 1), ("sixth", None), ("seventh", [1]))
+        ),
+        entry("eighth", ["c"], {"kind.deep.er": "x"}),
+        entry("ninth", ["a", "t"]),
+    ]
+    source = table(orjson.dumps(entries)).source_of(message)
+    assert (source and source.format) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from processor.decode.gateways.candidates import Asks, Candidates
 from processor.decode.gateways.heard import address_if, address_in, kept_at, refusal, rssi_in, time_in
 from processor.decode.gateways.values import ABSENT, MAX_TEXT, Convert, conversion, same, whole
 from processor.errors import SettingsError
@@ -91,12 +92,13 @@ class Table:
     def __init__(self, sources: Iterable[Source], own: Table | None = None) -> None:
         self.sources = tuple(sources)
         self.own = own
+        self._candidates = Candidates(Asks(source.match, source.where) for source in self.sources)
 
     def source_of(self, message: Mapping[str, Any]) -> Source | None:
         """Return the first kind that a message is of."""
-        for source in self.sources:
-            if source.matches(message):
-                return source
+        for place in self._candidates.of(message):
+            if self.sources[place].matches(message):
+                return self.sources[place]
         return None
 
     def reading(self, message: Mapping[str, Any], at: int, imsi: str | None) -> Reading | None:
