@@ -28,6 +28,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from processor.errors import DecodeError, SettingsError
@@ -52,8 +53,11 @@ OWN = (
 
 
 def own(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return those of the OWN variables that are set."""
-    return {name: environment[name] for name in OWN if name in environment}
+    """Return those of the OWN variables that are set, a file's name from the root: functions work in other folders."""
+    found = {name: environment[name] for name in OWN if name in environment}
+    if found.get("GATEWAY_READINGS"):
+        found["GATEWAY_READINGS"] = str(Path(found["GATEWAY_READINGS"]).absolute())
+    return found
 
 
 class Bindkeys(dict[str, bytes]):

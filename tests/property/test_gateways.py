@@ -249,6 +249,30 @@ def test_messagepack_of_any_bytes(data):
         messagepack.unpack(data)
 
 
+NAMES = st.sampled_from(["a", "b", "c"])
+PATHS = st.lists(NAMES, min_size=1, max_size=2).map(".".join)
+PLAIN = st.sampled_from([None, True, False, 0, 1, 1.0, "a"]) | st.just([1])
+ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "format": st.just("a"),
+            "match": st.lists(PATHS, min_size=1, max_size=3),
+            "where": st.dictionaries(PATHS, PLAIN | st.dictionaries(NAMES, PLAIN, max_size=1), max_size=2),
+            "values": st.just({"t": {"quantity": "temperature"}}),
+        }
+    ),
+    max_size=12,
+)
+NESTED = st.recursive(PLAIN, lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
+
+
+@given(ENTRIES, st.dictionaries(NAMES, NESTED, max_size=3))
+def test_a_source_found_by_its_rarest_key_is_the_one_that_asking_each_in_turn_finds(entries, message):
+    declared = table(orjson.dumps(entries))
+    in_turn = next((source for source in declared.sources if source.matches(message)), None)
+    assert declared.source_of(message) is in_turn
+
+
 @given(st.sampled_from(sorted(UNITS)), st.integers(-(10**6), 10**6), st.integers(0, 6))
 def test_a_conversion_gives_the_float_nearest_to_the_exact_result(units, digits, places):
     """Against Fraction, whatever way the table computes."""

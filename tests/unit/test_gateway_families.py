@@ -74,11 +74,10 @@ def test_message_gives_exactly_what_was_heard(vectors, case):
 def test_family_said_beforehand_reads_the_same(vectors, case):
     known = Known.of({f"imsi:{vectors['imsi']}": vectors["family"]})
     envelope = Envelope(payload(case), vectors["at"], vectors["imsi"])
-    mixed = vectors["family"] in ("theengs", "openblocks")  # some of their messages are the table's
     if "error" in case:
         with pytest.raises(DecodeError):
             raise advertisements(envelope, known)[0]
-    elif not (mixed and any("device" in entry for entry in case["heard"])):
+    else:
         assert [shown(entry) for entry in advertisements(envelope, known)] == case["heard"]
 
 
@@ -184,6 +183,21 @@ def test_a_family_said_beforehand_refuses_what_another_one_sends():
     with pytest.raises(DecodeError, match="said to be of it"):
         advertisements(envelope_of(MESSAGES["cassia"]), Known.of({"imsi:*": "hci"}))
     assert len(advertisements(envelope_of(MESSAGES["moko"]), known)) == 1
+
+
+@pytest.mark.parametrize("family", ["theengs", "openblocks"])
+def test_a_family_said_beforehand_that_decodes_too_refuses_anothers_values(family):
+    """The table knows a GPS multiunit, and a decoded sensor of the other of the two."""
+    multiunit = {"bat": 3, "rs": 4, "temp": 16.0, "type": 0}
+    sensors = {
+        "theengs": {"deviceId": "b0b448b93907", "time": "2016-03-14T09:32:15Z", "temperature": 25.5},
+        "openblocks": {"id": "A4:C1:38:02:83:F4", "model_id": "X", "tempc": 21.5},
+    }
+    for message in (multiunit, sensors[family]):
+        assert isinstance(advertisements(Envelope(message, AT, IMSI))[0], Reading)
+        with pytest.raises(DecodeError) as caught:
+            advertisements(Envelope(message, AT, IMSI), Known.of({"imsi:*": family}))
+        assert caught.value.reason == "shape"
 
 
 def test_a_family_that_there_is_not_is_named():

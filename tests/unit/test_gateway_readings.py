@@ -13,7 +13,7 @@ import pytest
 from processor.batch import Batch
 from processor.decode.envelope import Envelope, seal
 from processor.decode.gateways import Advertisement, Known, advertisements, readings
-from processor.decode.gateways.readings import SHIPPED, shipped, table
+from processor.decode.gateways.readings import SHIPPED, Source, shipped, table
 from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
 from processor.local.check import Expected
@@ -70,6 +70,42 @@ def test_ones_own_table_goes_before_the_one_that_ships():
     mine = changed(match=["lat"], device=None, values={"temp": {"quantity": "temperature_2"}})
     assert read(GPS, mine).values == {"temperature_2": 16}
     assert read(GPS).format == "soracom.gps_multiunit"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"serial": "A1", "data": {"temp": 20.5}},
+        {"serial": "A1", "data": [20.5], "temp": 20.5},
+        {"serial": "A1", "data": ["20.5"], "temp": 20.5},
+        {"serial": "A1", "data": "20.5", "temp": 20.5},
+        {"serial": "A1", "deviceId": "lobby", "data": "20.5", "temp": 20.5},
+        *(
+            {"serial": "A1", key: "report", "temp": 20.5}
+            for key in ("action", "devices", "gw_mac", "gwts", "device_info", "bdaddrs", "advertisements")
+        ),
+        {"serial": "A1", "servicedata": "report", "temp": 20.5},
+        {"serial": "A1", "manufacturerdata": "report", "temp": 20.5},
+    ],
+)
+def test_ones_own_table_goes_before_every_familys_shape(message):
+    key = "data.temp" if "temp" not in message else "temp"
+    mine = {"format": "a", "match": ["serial", key], "device": "serial", "values": {key: {"quantity": "temperature"}}}
+    for payload in (message, [message]):
+        found = read(payload, mine)
+        assert (type(found), found.values) == (Reading, {"temperature": 20.5})
+    others = {key: value for key, value in message.items() if key != "serial"}
+    assert not any(isinstance(entry, Reading) for entry in advertisements(Envelope([others], AT, IMSI), known(mine)))
+
+
+def test_ones_own_table_goes_before_raw_data_of_a_family_said_beforehand_that_decodes():
+    mine = {"format": "a", "match": ["litres"], "device": "id", "values": {"litres": {"quantity": "volume"}}}
+    message = {"id": "A4:C1:38:02:83:F4", "manufacturerdata": "9904", "litres": 2}
+    pinned = known(mine)._replace(families=(("imsi:*", "theengs"),))
+    [found] = advertisements(Envelope(message, AT, IMSI), pinned)
+    assert found.values == {"volume": 2}
+    del message["litres"]
+    assert [type(entry) for entry in advertisements(Envelope(message, AT, IMSI), pinned)] == [Advertisement]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +241,61 @@ def test_a_source_is_told_by_its_keys_and_values(where, message, fits):
     else:
         with pytest.raises(DecodeError, match="no gateway known here"):
             read(MESSAGE | message, entry)
+
+
+def entry(name, match, where=None):
+    return {"format": name, "match": match, "where": where or {}, "values": {"t": {"quantity": "temperature"}}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([entry(f"a{n}", ["serial", f"t{n}"]) for n in range(200)], {"serial": "A1", "t77": 20}),
+        ([entry(f"a{n}", ["serial", f"data.t{n}"]) for n in range(200)], {"serial": "A1", "data": {"t77": 20}}),
+        ([entry(f"a{n}", ["serial", "t"], {"ty": f"k{n}"}) for n in range(200)], {"serial": 1, "t": 2, "ty": "k77"}),
+        ([entry(f"a{n}", ["serial", "t"], {"type": n}) for n in range(200)], {"serial": "A1", "t": 20, "type": 77}),
+    ],
+)
+def test_telling_a_source_costs_the_same_however_many_are_declared(entries, message, monkeypatch):
+    asked = []
+    matches = Source.matches
+    monkeypatch.setattr(Source, "matches", lambda self, message: asked.append(self) or matches(self, message))
+    for sources in (entries[70:80], entries):
+        source = table(orjson.dumps(sources)).source_of(message)
+        assert source.format == "a77"
+    assert len(asked) == 2, [source.format for source in asked]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"t": 1}, "first"),
+        ({"a": 1}, "second"),
+        ({"a": 1, "t": 1, "kind": "x"}, "first"),
+        ({"kind": "x", "a": 1}, "second"),
+        ({"kind": "x", "b": 1}, "third"),
+        ({"kind": True, "b": 1}, "fourth"),
+        ({"kind": 1.0, "b": 1}, "fifth"),
+        ({"kind": None, "b": 1}, "sixth"),
+        ({"kind": [1], "b": 1}, "seventh"),
+        ({"kind": {}, "b": 1}, None),
+        ({"kind": {"deep": {"er": "x"}}, "c": 1}, "eighth"),
+        ({"kind.deep.er": "x", "c": 1}, None),
+    ],
+)
+def test_the_first_entry_of_the_file_that_fits_counts_whichever_key_it_was_found_by(message, expected):
+    entries = [
+        entry("first", ["t"]),
+        entry("second", ["a"]),
+        *(
+            entry(name, ["b"], {"kind": kind})
+            for name, kind in (("third", "x"), ("fourth", True), ("fifth", 1), ("sixth", None), ("seventh", [1]))
+        ),
+        entry("eighth", ["c"], {"kind.deep.er": "x"}),
+        entry("ninth", ["a", "t"]),
+    ]
+    source = table(orjson.dumps(entries)).source_of(message)
+    assert (source and source.format) == expected
 
 
 @pytest.mark.parametrize(

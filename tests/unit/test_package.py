@@ -173,6 +173,15 @@ def test_clean_removes_what_the_build_made_and_only_that(function):
     assert files(function) == before
 
 
+def test_a_table_of_readings_beside_the_handler_is_in_the_package(function):
+    """GATEWAY_READINGS names it: decode/gateways/README.md says to put it there."""
+    (function / "acme.json").write_text("[]")
+    build(function)
+    ignored = (ROOT / "apex/.apexignore").read_text().splitlines()
+    with zipfile.ZipFile(io.BytesIO(archive(function, ignored).data)) as zipped:
+        assert zipped.read("acme.json") == b"[]"
+
+
 def test_clean_never_leaves_the_functions_folder(function):
     (function / "function.json").write_text("{}")
     (function / package.MANIFEST).write_text("../../project.json\n..\n\n.\nmain.py/../function.json\n")

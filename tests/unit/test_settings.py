@@ -9,7 +9,7 @@ import pytest
 
 from processor import settings
 from processor.errors import SettingsError
-from processor.settings import Settings
+from processor.settings import Settings, own
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -95,6 +95,13 @@ def test_every_variable_is_read():
 def test_a_value_that_makes_no_sense_is_named(name, value):
     with pytest.raises(SettingsError, match=name):
         Settings.read({name: value})
+
+
+def test_a_local_run_finds_a_file_named_from_where_the_command_was_typed(tmp_path, monkeypatch):
+    """Its functions work in their own folders, as on Lambda."""
+    monkeypatch.chdir(tmp_path)
+    assert own({"GATEWAY_READINGS": "mine.json"}) == {"GATEWAY_READINGS": str(tmp_path / "mine.json")}
+    assert own({"GATEWAY_READINGS": "", "RETENTION_DAYS": "7"}) == {"GATEWAY_READINGS": "", "RETENTION_DAYS": "7"}
 
 
 def test_secrets_are_not_shown():

@@ -91,6 +91,13 @@ _MARKS: tuple[tuple[str, Document], ...] = (
 )
 """Keys that only one family's messages have."""
 
+_DECODING: dict[str, tuple[str, tuple[str, ...]]] = {
+    "theengs": ("id", ("servicedata", "manufacturerdata")),
+    "openblocks": ("deviceId", ("data",)),
+}
+"""Families that send values instead of an advertisement too: the key of their sensors' ids, and the keys of raw data,
+which count more than what our table knows."""
+
 
 class Known(NamedTuple):
     """What is known of the gateways beforehand.
@@ -166,6 +173,10 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
         return minew.posted(document, at, imsi, table)
     if type(document) is not dict:
         raise refusal("shape", "no gateway known here sends this: see decode/gateways/README.md", "gateway", document)
+    if table.own is not None:
+        reading = table.own.reading(document, at, imsi)
+        if reading is not None:
+            return [reading]
     for key, reader in _MARKS:
         if key in document:
             return reader(document, at, imsi)
@@ -178,9 +189,9 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
         if type(data) is list and data and type(data[0]) is str:
             return ingics.posted(document, at, imsi)
         return [plain.advertisement(document, at, imsi)]
-    source = table.source_of(document)
-    if source is not None:
-        return [*table.readings(document, at, imsi)]
+    reading = table.reading(document, at, imsi)
+    if reading is not None:
+        return [reading]
     if "id" in document and "mac_type" in document:  # who is near, and nothing else
         return theengs.message(document, at, imsi)
     raise refusal("shape", "no gateway known here sends this: see decode/gateways/README.md", "gateway", document)
@@ -188,7 +199,7 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
 
 def _pinned(family: str, payload: Any, at: int, imsi: str | None, table: Table) -> Heard:
     """Read a payload of a family that was said beforehand: what is of another one is refused."""
-    read_document, read_bytes = FAMILIES[family]
+    _, read_bytes = FAMILIES[family]
     if type(payload) is bytes:
         if read_bytes is None:
             raise DecodeError("shape", f"{family} sends JSON, and this is not", where="gateway", payload=payload)
@@ -199,13 +210,20 @@ def _pinned(family: str, payload: Any, at: int, imsi: str | None, table: Table) 
         found: Iterable[Any] = payload if type(payload) is list else [payload]
         return collect(found, lambda document: [*table.readings(document, at, imsi)])
     if type(payload) is list:
-        return collect(payload, lambda document: _of_family(family, read_document, document, at, imsi))
-    return _of_family(family, read_document, payload, at, imsi)
+        return collect(payload, lambda document: _of_family(family, document, at, imsi, table))
+    return _of_family(family, payload, at, imsi, table)
 
 
-def _of_family(family: str, reader: Document | None, document: Any, at: int, imsi: str | None) -> Heard:
+def _of_family(family: str, document: Any, at: int, imsi: str | None, table: Table) -> Heard:
+    reader, _ = FAMILIES[family]
     if reader is None or type(document) is not dict:
         raise refusal("shape", f"not what {family} sends, and this SIM was said to be of it", "gateway", document)
+    if family in _DECODING:
+        device, raw = _DECODING[family]
+        asked = table if document.keys().isdisjoint(raw) else table.own
+        reading = None if asked is None or device not in document else asked.reading(document, at, imsi)
+        if reading is not None:
+            return [reading]
     return reader(document, at, imsi)
 
 

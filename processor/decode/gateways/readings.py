@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from processor.decode.gateways.candidates import Asks, Candidates
 from processor.decode.gateways.heard import address_if, address_in, kept_at, refusal, rssi_in, time_in
 from processor.decode.gateways.values import ABSENT, MAX_TEXT, Convert, conversion, same, whole
 from processor.errors import SettingsError
@@ -86,30 +87,40 @@ class Source(NamedTuple):
 
 
 class Table:
-    """Every kind of message that is known, those of the user's file first."""
+    """Every kind of message that is known, those of the user's file first; `own` are these alone, if there are any."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Iterable[Source], own: Table | None = None) -> None:
         self.sources = tuple(sources)
+        self.own = own
+        self._candidates = Candidates(Asks(source.match, source.where) for source in self.sources)
 
     def source_of(self, message: Mapping[str, Any]) -> Source | None:
         """Return the first kind that a message is of."""
-        for source in self.sources:
-            if source.matches(message):
-                return source
+        for place in self._candidates.of(message):
+            if self.sources[place].matches(message):
+                return self.sources[place]
         return None
+
+    def reading(self, message: Mapping[str, Any], at: int, imsi: str | None) -> Reading | None:
+        """Return the Reading of a message that arrived at `at`, None where no kind fits. Raises DecodeError."""
+        source = self.source_of(message)
+        if source is None:
+            return None
+        seen = None if source.time is None else time_in(_present(_at(message, source.time)), source.format)
+        return source.reading(message, kept_at(at, None, seen), imsi, imsi)
 
     def readings(self, message: Any, at: int, imsi: str | None) -> list[Reading]:
         """Return the Reading of a message that arrived at `at`. Raises DecodeError where no kind fits."""
-        source = self.source_of(message) if type(message) is dict else None
-        if source is None:
+        reading = self.reading(message, at, imsi) if type(message) is dict else None
+        if reading is None:
             raise refusal("shape", "no source in readings.json has these keys", WHERE, message)
-        seen = None if source.time is None else time_in(_present(_at(message, source.time)), source.format)
-        return [source.reading(message, kept_at(at, None, seen), imsi, imsi)]
+        return [reading]
 
 
 def table(document: bytes) -> Table:
     """Compile a table's JSON, and put it before the one that ships. Raises SettingsError, naming the entry."""
-    return Table((*_sources(document), *SHIPPED.sources))
+    own = Table(_sources(document))
+    return Table((*own.sources, *SHIPPED.sources), own)
 
 
 def _sources(document: bytes) -> list[Source]:
