@@ -26,7 +26,7 @@ def pytest_addoption(parser):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """All tests run in a process for each of up to four cores, a file in each at a time; some of them, in pytest's own."""
+    """All tests run in a process for each core, up to four; a part of them in pytest's own."""
     whole = config.args_source is config.ArgsSource.TESTPATHS
     return min(os.cpu_count() or 1, 4) if whole else 0
 
