@@ -172,14 +172,19 @@ def test_verify_agrees_finds_each_damage_on_real_tables_and_puts_it_right(config
     configured.put_item(TableName=TABLES[1], Item=stranger)
     configured.delete_item(TableName=TABLES[2], Key={"device": {"S": mine[3]}})
     found = verify(status=1)
-    assert found["differences"] == {"missing": 1, "different": 1, "foreign": 1, "no state": 1}
+    emptied = {"without readings": 1}
+    assert found["differences"] == {"missing": 1, "different": 1, "no state": 1} | emptied
     rows = {row["of"]: row for row in found["first"] if row["kind"] == "different"}
     assert list(rows) == ["pressure"]
     assert "sum 1," in rows["pressure"]["stored"]
     assert "sum 1," not in rows["pressure"]["expected"]
     found = verify("--fix", status=1)
-    assert (found["differences"], found["fixed"]) == ({"foreign": 1}, {"missing": 1, "different": 1, "no state": 1})
-    assert verify("--fix-foreign")["fixed"] == {"foreign": 1}
+    assert (found["differences"], found["fixed"]) == (emptied, {"missing": 1, "different": 1, "no state": 1})
+    assert verify("--fix-foreign", status=1)["differences"] == emptied
+    said = run("verify", "--lag", 0, "--wait", 0.2, status=1)
+    assert "no reading is left" in said
+    assert "--fix" not in said  # no hint leads to what nothing brings back
+    assert verify("--fix-emptied")["fixed"] == emptied
     assert verify()["differences"] == {}
     assert "No difference." in run("verify", "--from", "-1h", "--to", "now", "--lag", 0, "--read-units", 10_000)
 
@@ -209,6 +214,16 @@ def test_verify_does_not_cry_wolf_on_a_table_that_is_written_to(system, configur
     system.drain(60)
     found = verify()
     assert [found[name] for name in ("differences", "pending", "caught_up")] == [{}, 0, 0]
+
+
+def test_verify_says_for_how_long_readings_are_kept_where_the_shell_says_something_else(configured, monkeypatch):
+    """The system's own functions keep them for 400 days."""
+    audit("--count", 20, "--seed", 78)
+    monkeypatch.setenv("RETENTION_DAYS", "500")
+    said = run("verify", "--lag", 0, "02:AD:00:00:4E:00")
+    assert "kept for 400 days, as their own expiry says: RETENTION_DAYS=500 is not this deployment's" in said
+    monkeypatch.setenv("RETENTION_DAYS", "400")
+    assert "RETENTION_DAYS" not in run("verify", "--lag", 0, "02:AD:00:00:4E:00")
 
 
 def test_verify_says_what_it_takes():
