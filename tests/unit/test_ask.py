@@ -478,3 +478,47 @@ def test_a_statement_tells_which_views_it_reads():
         tables_of("SELECT 1; SELECT 2")
     with pytest.raises(QueryError, match="must read"):
         tables_of("DROP TABLE readings")
+
+
+WRITES = {
+    "COPY": "COPY (SELECT 1) TO 'x.csv'",
+    "CREATE": "CREATE TABLE x AS SELECT 1",
+    "INSERT": "INSERT INTO readings VALUES (1)",
+    "PRAGMA": "PRAGMA version",
+}
+
+
+@pytest.mark.parametrize(
+    "before", ["", "EXPLAIN ", "/* é */ explain -- a\n ANALYZE ", "EXPLAIN (ANALYZE, FORMAT json) "]
+)
+@pytest.mark.parametrize("kind", WRITES)
+def test_what_writes_is_refused_by_its_kind_also_where_it_is_explained(before, kind):
+    """EXPLAIN ANALYZE does what it explains."""
+    with pytest.raises(QueryError, match=f"must read .* not {kind};"):
+        tables_of(before + WRITES[kind])
+
+
+@pytest.mark.parametrize("before", ["", "EXPLAIN ", "EXPLAIN ANALYZE "])
+@pytest.mark.parametrize("kind", ["COPY", "INSERT"])
+def test_what_writes_is_refused_within_a_with(before, kind):
+    """DuckDB takes such a statement for a SELECT."""
+    with pytest.raises(QueryError, match=f"must read .* not {kind};"):
+        tables_of(f"{before}WITH x AS ({WRITES[kind]}) SELECT * FROM x")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'COPY', '\"type\":\"COPY_QUERY_NODE\"'",
+        "WITH RECURSIVE t AS (SELECT 1 a UNION ALL SELECT a + 1 FROM t WHERE a < 5) (SELECT * FROM t) UNION SELECT 1",
+        "SELECT " + "+".join("1" * 900),
+        "(SELECT 1)",
+        "FROM readings",
+        "SUMMARIZE readings",
+        "SHOW TABLES",
+    ],
+    ids=lambda statement: statement[:30],
+)
+@pytest.mark.parametrize("before", ["", "EXPLAIN ", "explain /* é */ analyze ", "EXPLAIN (FORMAT json, ANALYZE) "])
+def test_what_reads_may_be_explained_and_analysed(before, statement):
+    assert tables_of(before + statement + "; -- ;")
