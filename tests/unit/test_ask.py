@@ -360,6 +360,19 @@ def test_an_interrupted_scan_goes_on_from_its_checkpoint_and_brings_every_item_o
     assert not tmp_path.exists()
 
 
+def test_a_scan_that_wrote_its_lines_in_another_form_begins_anew(tmp_path):
+    memory = MemoryDynamoDB()
+    put(memory.tables["readings"], reading())
+    scanned(Spool(tmp_path, 1), memory)
+    state = orjson.loads((tmp_path / "state.json").read_bytes())
+    del state["form"]
+    (tmp_path / "state.json").write_bytes(orjson.dumps(state))
+    spool = Spool(tmp_path, 1)
+    assert (spool.items, spool.days()) == (0, [])
+    scanned(spool, memory)
+    assert list(spool.load("readings", BASE // 86_400, 0)) == [A]
+
+
 def test_a_slot_by_midnight_counts_for_both_days():
     day = BASE // 86_400
     assert list(days_of_slot(BASE + 43_200)) == [day]
@@ -416,6 +429,19 @@ def test_an_export_that_fails_anywhere_ends_as_one_that_does_not(memory, tmp_pat
         run(folder)
         assert read_back(folder) == expected
         assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("by", ["scan", "query"])
+@pytest.mark.parametrize("name", ["acme:Cold room 1", 'acme.th:{"a": 1} 7', "acme:Kühl\u202fraum"])
+def test_devices_are_exported_under_whatever_name_they_have(tmp_path, by, name):
+    items, memory = {}, MemoryDynamoDB()
+    for n in range(3):
+        put(items, reading((BASE + n * 20) * 1000, device=name, counter=n))
+    roll_up(memory, items)
+    Export(Store(Settings(), memory, threads=2), tmp_path / "x", Choice(everyone=True), by=by).run()
+    assert [(device, at) for device, at, _ in read_back(tmp_path / "x")] == [(name, BASE + n * 20) for n in range(3)]
+    [rollups] = (tmp_path / "x" / "rollups").rglob("*.parquet")
+    assert set(pq.ParquetFile(rollups).read().column("device").to_pylist()) == {name}
 
 
 def test_what_no_log_knows_of_is_removed(memory, tmp_path):
