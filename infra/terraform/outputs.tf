@@ -57,11 +57,12 @@ output "alarms" {
 }
 
 output "commands" {
-  description = "The environment in which `processor query`, `devices`, `quarantine`, `failures` and `replay` work on this deployment: `eval \"$(terraform output -raw commands)\"`."
+  description = "The environment in which `processor query`, `devices`, `quarantine`, `failures`, `replay`, `verify` and `audit` work on this deployment: `eval \"$(terraform output -raw commands)\"`."
   value       = <<-EOT
     export AWS_REGION=${local.region}
     export TABLE_PREFIX=${local.table_prefix}
     export QUARANTINE_BUCKET=${local.bucket}
+    export RETENTION_DAYS=${local.function_environments["ingest"]["RETENTION_DAYS"]}
   EOT
 }
 

@@ -28,6 +28,12 @@ BUFFERED = 32 << 20
 
 STATE = "state.json"
 
+FORM = 2
+"""Of the lines: an item's sort key, its device and itself, the latter two as JSON, which holds neither tab nor newline.
+
+A device's name may hold anything that is printable: `acme:Cold room 1`.
+"""
+
 
 def bucket_of(device: str, buckets: int) -> int:
     """Return the bucket of a device: always the same one."""
@@ -59,9 +65,11 @@ class Spool:
         self._waiting: dict[str, list[bytes]] = {}
         self._size = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._state: dict[str, Any] = {"segments": {}, "lengths": {}, "items": 0}
+        self._state: dict[str, Any] = {"form": FORM, "segments": {}, "lengths": {}, "items": 0}
         if (folder / STATE).exists():
-            self._state = orjson.loads((folder / STATE).read_bytes())
+            there = orjson.loads((folder / STATE).read_bytes())
+            if there.get("form") == FORM:
+                self._state = there
         for file in folder.glob("*.spool"):
             length = self._state["lengths"].get(file.name, 0)
             if file.stat().st_size > length:
@@ -136,7 +144,7 @@ class Spool:
         self, noun: str, item: Mapping[str, AttributeValue], sort_key: str, days: Callable[[int], Iterable[int]]
     ) -> None:
         device, key = item["device"]["S"], item[sort_key]["N"]
-        line = b"%s %s %s" % (device.encode(), key.encode(), orjson.dumps(item))
+        line = b"%s\t%s\t%s" % (key.encode(), orjson.dumps(device), orjson.dumps(item))
         for day in days(int(key)):
             name = _name(noun, day, bucket_of(device, self._buckets))
             self._waiting.setdefault(name, []).append(line)
@@ -166,8 +174,8 @@ class Spool:
         """
         found: dict[str, dict[int, bytes]] = {}
         for line in self._lines(_name(noun, day, bucket)):
-            device, key, text = line.split(b" ", 2)
-            found.setdefault(device.decode(), {})[int(key)] = text
+            key, device, text = line.split(b"\t", 2)
+            found.setdefault(orjson.loads(device), {})[int(key)] = text
         return found
 
     def _lines(self, name: str) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +25,9 @@ BATCH = 10_000
 
 CLOSED = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 LOCKED = {**CLOSED, "enable_external_access": False, "lock_configuration": True}
+
+READS = {"SELECT", "SET_OPERATION", "RECURSIVE_CTE", "CTE"}
+"""The parts of a query that read, as DuckDB names their nodes."""
 
 
 def _duckdb() -> Any:
@@ -103,14 +106,41 @@ def _check(duckdb: Any, connection: Any, statement: str) -> None:
         statements = connection.extract_statements(statement)
     except duckdb.Error as error:
         raise _refusal(error) from None
-    kinds = [each.type for each in statements]
-    if len(kinds) != 1:
-        raise QueryError(f"one statement at a time, not {len(kinds)}")
-    if kinds[0] not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time, not {len(statements)}")
+    [found] = statements
+    if found.type == duckdb.StatementType.EXPLAIN:  # with ANALYZE it does what it explains
+        found = _explained(duckdb, connection, found)
+    kind = found.type.name if found.type != duckdb.StatementType.SELECT else _writes(connection, found.query)
+    if kind is not None:
         hint = "write PIVOT as SELECT * FROM (PIVOT … ON … IN (…) USING …)"
-        raise QueryError(
-            f"a statement must read (SELECT, WITH, DESCRIBE, SUMMARIZE, EXPLAIN), not {kinds[0].name}; {hint}"
-        )
+        raise QueryError(f"a statement must read (SELECT, WITH, DESCRIBE, SUMMARIZE, EXPLAIN), not {kind}; {hint}")
+
+
+def _explained(duckdb: Any, connection: Any, explain: Any) -> Any:
+    """Return the statement that an EXPLAIN explains: what begins first at a word after it, and is one to DuckDB.
+
+    Neither ANALYZE nor options in parentheses, which may come before it, make a statement with what follows them.
+    """
+    text = explain.query.encode()  # DuckDB counts bytes
+    words = [at for at, kind in duckdb.tokenize(explain.query) if kind != duckdb.token_type.comment]
+    for at in words[1:]:
+        with suppress(duckdb.Error):
+            return connection.extract_statements(text[at:].decode())[0]
+    return explain
+
+
+def _writes(connection: Any, query: str) -> str | None:
+    """Return what writes in a query (COPY, INSERT), None where all of it reads: a WITH may do either.
+
+    DuckDB's own tree of it tells, as JSON, in which no text of the query can pass for a node's type: its quotation
+    marks are escaped there.
+    """
+    [(tree,)] = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
+    nodes = re.findall(r'"type":"(\w+)_NODE"', tree)
+    if not nodes:
+        return "what DuckDB cannot take apart"
+    return next((node.removesuffix("_QUERY") for node in nodes if node not in READS), None)
 
 
 def _refusal(error: Exception) -> QueryError:

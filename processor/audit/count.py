@@ -77,7 +77,7 @@ class Counts:
     stored: int = 0
     items: int = 0
     streamed: int | None = None
-    """Items that the table's stream told of; None where it could not be read."""
+    """Items that the table's stream told of at least once; None where it could not be read."""
     rolled_up: int = 0
     ranges: int = 0
     devices: int = 0

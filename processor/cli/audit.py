@@ -38,9 +38,13 @@ PRICE = 0.625 / 1_000_000
 """US dollars for a write unit on demand, in us-east-1 (Amazon DynamoDB pricing, November 2024)."""
 
 
-class Place(NamedTuple):
-    """Where the audit is: what takes records, the tables, and what raises an error when it is gone."""
+EMBEDDED = "the embedded AWS, which this command started: --stream NAME is for one of the account"
 
+
+class Place(NamedTuple):
+    """Where the audit is, in words: what takes records, the tables, and what raises an error when it is gone."""
+
+    name: str
     put: Callable[[bytes], Future[None]]
     dynamodb: Any
     streams: Any
@@ -104,12 +108,13 @@ def audit(
     local = settings.endpoint is not None or embedded
     wait = (LOCAL_TIMEOUT if local else TIMEOUT) if timeout is None else timeout
     with _embedded(shards) if embedded else _configured(settings, stream or STREAM, number, yes) as place:
+        click.echo(f"Auditing {place.name}", err=True)
         job = Audit(place, truth, LOCAL_INTERVAL if local else INTERVAL)
         with progress_bar() as bar:
             job.send(sent, rate, bar)
             counts = job.wait(wait, bar)
             cleaned = job.clean(wait, bar) if clean else None
-    _say(seed, len(sent), truth, counts, cleaned, shown, form)
+    _say(place.name, seed, len(sent), truth, counts, cleaned, shown, form)
     if not counts.passed:
         raise SystemExit(1)
 
@@ -118,7 +123,7 @@ def audit(
 def _embedded(shards: int) -> Iterator[Place]:
     with System(shards=shards, variables=own()) as system:
         clients = system.aws.client("dynamodb"), system.aws.client("dynamodbstreams")
-        yield Place(system.put, *clients, system.settings.table_prefix, system.alive, True)
+        yield Place(EMBEDDED, system.put, *clients, system.settings.table_prefix, system.alive, True)
 
 
 @contextmanager
@@ -143,7 +148,9 @@ def _configured(settings: Settings, stream: str, number: int, yes: bool) -> Iter
         def put(data: bytes) -> Future[None]:
             return outbox.put(f"{random.getrandbits(64):0{KEY_LENGTH}x}", data)
 
-        yield Place(put, dynamodb, streams, settings.table_prefix, lambda: None, False)
+        at = "" if settings.endpoint is None else f", at {kinesis.meta.endpoint_url}"
+        name = f"the stream {arn}, region {kinesis.meta.region_name}{at}"
+        yield Place(name, put, dynamodb, streams, settings.table_prefix, lambda: None, False)
 
 
 class Audit:
@@ -218,10 +225,13 @@ class Audit:
         return self._auditor.clean(wait)
 
 
-def _say(seed: int, records: int, truth: Truth, counts: Counts, cleaned: int | None, shown: int, form: str) -> None:
+def _say(
+    place: str, seed: int, records: int, truth: Truth, counts: Counts, cleaned: int | None, shown: int, form: str
+) -> None:
     faults = {name: getattr(counts, name) for name in ("missing", "doubled", "changed")}
     if form == "json":
         numbers = {
+            "place": place,
             "seed": seed,
             "sent": counts.sent,
             "copies": truth.copies,
@@ -237,12 +247,14 @@ def _say(seed: int, records: int, truth: Truth, counts: Counts, cleaned: int | N
         }
         click.echo(orjson.dumps(numbers | faults, option=orjson.OPT_INDENT_2))
         return
+    streamed = "the table has no stream" if counts.streamed is None else f"{counts.streamed:,} items seen at least once"
     last = address(seed, len(truth.devices) - 1)
     lines = [
+        f"Place       {place}",
         f"Run         --seed {seed}: {len(truth.devices)} devices, {truth.devices[0]} to {last}",
         f"Sent        {counts.sent:,} readings, {truth.copies:,} of them twice, in {records:,} records",
         f"Stored      {counts.stored:,} readings in {counts.items:,} items",
-        f"Streamed    {'the table has no stream' if counts.streamed is None else f'{counts.streamed:,} items'}",
+        f"Streamed    {streamed}",
         f"Rolled up   {counts.rolled_up:,} readings in {counts.ranges:,} ranges; states of {counts.devices:,} devices",
         *(f"{name.capitalize():<12}{len(faults[name]):,}" for name in faults),
         *(f"            {line}" for name in faults for line in faults[name][:shown]),

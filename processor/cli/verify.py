@@ -18,12 +18,12 @@ from processor.reading import device_id
 from processor.settings import Settings
 from processor.store import client
 from processor.store.budget import Budget, Metered
-from processor.store.differences import KINDS, STATE, UNREADABLE, Difference
+from processor.store.differences import EMPTIED, KINDS, STATE, UNREADABLE, Difference
 from processor.store.rollups import Rollup, Summary
 from processor.store.states import Heard, Latest, State
 from processor.verify.plan import Plan
 from processor.verify.report import Report
-from processor.verify.verifier import Verifier
+from processor.verify.verifier import DAY, Verifier
 
 WAIT, LAG = 330.0, 600.0
 """Seconds: more than a batching window, which is 300 at most."""
@@ -41,6 +41,12 @@ LOCAL_WAIT, LOCAL_LAG = 3.0, 10.0
     "--fix-foreign",
     is_flag=True,
     help="Also take out of the roll-ups what is not stored any more: say so only where it was you who deleted it.",
+)
+@click.option(
+    "--fix-emptied",
+    is_flag=True,
+    help="Also empty the roll-ups of which no reading is left. Nothing brings back what they say: say so only where "
+    "it was you who deleted their readings, and none of them expired.",
 )
 @click.option(
     "--wait",
@@ -63,6 +69,7 @@ def verify(
     end: int | None,
     fix: bool,
     fix_foreign: bool,
+    fix_emptied: bool,
     wait: float | None,
     lag: float | None,
     read_units: float | None,
@@ -84,8 +91,9 @@ def verify(
         end=end,
         wait=(LOCAL_WAIT if local else WAIT) if wait is None else wait,
         lag=(LOCAL_LAG if local else LAG) if lag is None else lag,
-        fix=fix or fix_foreign,
-        lower=fix_foreign,
+        fix=fix or fix_foreign or fix_emptied,
+        lower=fix_foreign or fix_emptied,
+        empty=fix_emptied,
         shown=shown,
     )
     budget = Budget(read_units)
@@ -100,7 +108,7 @@ def verify(
     if form == "json":
         click.echo(orjson.dumps(_object(report, budget.units), option=orjson.OPT_INDENT_2))
     else:
-        _print(report, plan, budget.units)
+        _print(report, plan, settings, budget.units)
     if not report.passed:
         raise SystemExit(1)
 
@@ -119,8 +127,13 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _print(report: Report, plan: Plan, units: float) -> None:
+def _print(report: Report, plan: Plan, settings: Settings, units: float) -> None:
     click.echo(f"{report.ranges:,} five-minute ranges of {report.devices:,} devices compared, {units:,.1f} read units")
+    if report.retention < settings.retention_days * DAY:
+        click.echo(
+            f"Readings are kept for {report.retention / DAY:,.4g} days, as their own expiry says: "
+            f"RETENTION_DAYS={settings.retention_days} is not this deployment's"
+        )
     if report.pending:
         click.echo(f"{report.pending:,} pending: younger than {plan.lag:g} s, or changing while they were looked at")
     if report.expired:
@@ -142,7 +155,11 @@ def _print(report: Report, plan: Plan, units: float) -> None:
     elif report.passed:
         click.echo("No difference.")
     elif report.left and not plan.fix:
-        click.echo("--fix writes what is right" if set(report.left) - {"foreign"} else "--fix-foreign takes it out")
+        kinds = set(report.left)
+        if kinds - {"foreign", EMPTIED}:
+            click.echo("--fix writes what is right")
+        elif "foreign" in kinds:
+            click.echo("--fix-foreign takes it out, where it was you who deleted it")
 
 
 def _object(report: Report, units: float) -> dict[str, Any]:
@@ -150,6 +167,7 @@ def _object(report: Report, units: float) -> dict[str, Any]:
         "devices": report.devices,
         "ranges": report.ranges,
         "read_units": units,
+        "retention_days": report.retention / DAY,
         "pending": report.pending,
         "expired": report.expired,
         "caught_up": report.caught_up,

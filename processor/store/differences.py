@@ -12,11 +12,14 @@ from processor.store.tables import SLOT_MS, Slot
 
 UNREADABLE = "unreadable"
 
+EMPTIED = "without readings"
+
 KINDS = {
     "missing": "there are readings, and no roll-up",
     "stale": "it counts fewer readings than are stored",
     "different": "it counts as many readings as are stored, and says something else of them",
     "foreign": "it counts readings that are not there, too young to have expired: somebody deleted them, or it",
+    EMPTIED: "no reading is left of those it counts: if ever a shorter RETENTION_DAYS held, they expired",
     UNREADABLE: "somebody wrote it by hand, and it is none; where no readings are left to write it from, delete it",
     "no state": "the device has readings, and no state",
     "state behind": "the device's state does not know all of its readings",
@@ -63,7 +66,9 @@ def kind_of(stored: Rollup | None, right: Rollup | None, worn: bool) -> str | No
         return "stale"
     if worn:
         return EXPIRED
-    return "different" if there == here else "foreign"
+    if there == here:
+        return "different"
+    return "foreign" if here else EMPTIED
 
 
 def differences(

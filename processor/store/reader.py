@@ -229,7 +229,11 @@ def once(readings: Iterable[Reading]) -> Iterator[Reading]:
     With a counter, an equal identity less than SKEW_MS after the one before is a copy, so is a copy's copy: a sensor
     may repeat one measurement for minutes. Without one, it is a copy less than RESOLUTION_MS after the last that
     counted: a steady value is no copy of itself. A reading of a superseded format is left out where the better one of
-    the same sample lies within SKEW_MS. So what counts depends on SKEW_MS around it, wherever a query or range begins.
+    the same sample lies within SKEW_MS.
+
+    So what counts depends on SKEW_MS around it, wherever a query or range begins. But for one thing: of equal payloads
+    without a counter that go on in steps of less than RESOLUTION_MS, one counts about each RESOLUTION_MS, and which,
+    depends on where reading began. In any stretch, two reads differ by one of them at most; after a pause, not at all.
     """
     seen: Times = {}
     ordered = sorted(readings, key=_when)

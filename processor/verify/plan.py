@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from processor.store.differences import Difference
+from processor.store.differences import EMPTIED, Difference
 from processor.store.rollups import RANGE_MS, RANGE_SECONDS
 
 EVER = 0, 1 << 40
@@ -18,7 +18,8 @@ class Plan:
 
     devices: only these; None for all. start, end: only ranges that touch [start, end) (ms since 1970). wait: seconds
     after which differences are looked at again. lag: seconds that roll-ups may take; what is younger is pending.
-    fix: put right what is missing, stale or different. lower: what is foreign too. shown: so many differences are kept.
+    fix: put right what is missing, stale or different. lower: what is foreign too. empty: also that of which no reading
+    is left, which nothing brings back. shown: so many differences are kept.
     """
 
     devices: Collection[str] | None = None
@@ -28,6 +29,7 @@ class Plan:
     lag: float = 600.0
     fix: bool = False
     lower: bool = False
+    empty: bool = False
     shown: int = 20
 
     @property
@@ -38,4 +40,4 @@ class Plan:
 
     def fixes(self, difference: Difference) -> bool:
         """Tell whether such a difference is to be put right."""
-        return self.lower if difference.kind == "foreign" else self.fix
+        return {"foreign": self.lower, EMPTIED: self.empty}.get(difference.kind, self.fix)

@@ -13,6 +13,9 @@ from processor.store.unreadable import Unread
 class Report:
     """What was compared, and what became of it."""
 
+    retention: int = 0
+    """Seconds for which readings are kept: as the settings say, or as their own expiry does, whichever is shorter."""
+
     devices: int = 0
     ranges: int = 0
     pending: int = 0

@@ -14,7 +14,7 @@ from processor.store.differences import EXPIRED, STATE, UNREADABLE, Difference, 
 from processor.store.reader import Reader
 from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups
 from processor.store.states import STATE_PART, State, States, join, state_of
-from processor.store.tables import SKEW_MS, SLOT_SECONDS, start_of
+from processor.store.tables import SKEW_MS, SLOT_SECONDS, expires_of, start_of
 from processor.store.unreadable import Note, Unread, Unreadable
 from processor.store.wire import Client
 from processor.verify.plan import EVER, Plan
@@ -31,6 +31,9 @@ TRIES = 5
 
 AHEAD = 1000
 """So many jobs are handed to the threads at once."""
+
+FOREVER = 1 << 40
+"""Seconds."""
 
 Job = TypeVar("Job")
 Found = TypeVar("Found")
@@ -49,6 +52,11 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and how much there is."""
 
 
+def _kept(slot: int, expires: int | None) -> int:
+    """Return for how many seconds an item is kept, by its expiry; for ever where it has none."""
+    return expires - slot - SLOT_SECONDS if expires else FOREVER
+
+
 class Verifier:
     """Verifies the tables that the settings name, through one client. clock: epoch seconds."""
 
@@ -61,12 +69,13 @@ class Verifier:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._unread = Unread()
-        self._reader = Reader(client, settings.readings_table, threads=settings.writer_threads, note=self._unread.add)
+        threads, note = settings.writer_threads, self._unread.add
+        self._reader = Reader(client, settings.readings_table, threads=threads, clock=clock, note=note)
         self._rollups = Rollups(client, settings.rollups_table)
-        self._rollup_items = Reader(client, settings.rollups_table, threads=settings.writer_threads)
+        self._rollup_items = Reader(client, settings.rollups_table, threads=threads)
         self._states = States(client, settings.devices_table)
-        self._retention = settings.retention_days * DAY
-        self._threads = settings.writer_threads
+        self._retention = self._kept = settings.retention_days * DAY
+        self._threads = threads
         self._clock = clock
         self._sleep = sleep
 
@@ -80,7 +89,7 @@ class Verifier:
 
     def _verified(self, plan: Plan, progress: Progress) -> Report:
         days = self._days(plan, progress)
-        report = Report(devices=len({device for device, _ in days}), unread=self._unread)
+        report = Report(self._kept, len({device for device, _ in days}), unread=self._unread)
         states: dict[str, State] = {}
         suspects: dict[Place, int] = {}
         for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
@@ -107,10 +116,15 @@ class Verifier:
         return days
 
     def _starts(self, plan: Plan) -> Iterator[Place]:
-        """Yield the device and start of each slot and each roll-up: those of named devices, or of the whole tables."""
+        """Yield the device and start of each slot and each roll-up: those of named devices, or of the whole tables.
+
+        Note on the way for how long the readings are kept.
+        """
+        self._kept = self._retention
         if plan.devices is None:
             for item in self._reader.scan(keys_only=True):
                 if (slot := start_of(item, "readings", "slot", SLOT_SECONDS, self._unread.add)) is not None:
+                    self._kept = min(self._kept, _kept(slot, expires_of(item)))
                     yield item["device"]["S"], slot
             for item in self._rollup_items.scan():
                 if (start := start_of(item, "rollups", "start", RANGE_SECONDS, self._unread.add)) is not None:
@@ -119,6 +133,7 @@ class Verifier:
         first, end = plan.span
         for device in plan.devices:
             for found in self._reader.slots(device, first * 1000, end * 1000):
+                self._kept = min(self._kept, _kept(found.start, found.expires))
                 yield device, found.start
             unreadable: list[int] = []
             for rollup in self._rollups.read(device, first, end, note=self._noted(unreadable)):
@@ -145,7 +160,9 @@ class Verifier:
         note = self._noted(unreadable)
         stored = {each.start: each for each in self._rollups.read(device, *span, consistent=True, note=note)}
         slots = list(self._reader.stored(device, span[0] * 1000 - SKEW_MS, span[1] * 1000 + SKEW_MS))
-        horizon = round((self._clock() - self._retention) * 1000)
+        # The settings may be another deployment's, or nobody's: what the items themselves say goes before.
+        retention = min((_kept(slot.start, slot.expires) for slot in slots), default=self._kept)
+        horizon = round((self._clock() - min(retention, self._kept)) * 1000)
         found = list(differences(device, stored, slots, span, horizon, unreadable))
         own = [slot for slot in slots if span[0] <= slot.start < span[1]]
         ranges = len(

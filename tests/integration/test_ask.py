@@ -438,6 +438,9 @@ def test_sql_answers_directly_and_roll_ups_alone_are_cheaper(store, typed):
         "SELECT * FROM read_text('{elsewhere}')",
         "SELECT * FROM '{elsewhere}'",
         "COPY (SELECT 1) TO '{folder}/x.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/devices/devices.parquet'",
+        "WITH x AS (COPY (SELECT 1) TO '{folder}/devices/devices.parquet') SELECT * FROM x",
+        "EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1",
         "ATTACH '{folder}/x.db'",
         "SET enable_external_access = true",
         "INSTALL httpfs",
@@ -453,12 +456,12 @@ def test_sql_answers_directly_and_roll_ups_alone_are_cheaper(store, typed):
 def test_sql_reads_the_export_and_nothing_else(typed, export, tmp_path, statement):
     elsewhere = tmp_path / "secret.csv"
     elsewhere.write_text("secret\n1\n")
-    before = sorted(export.rglob("*"))
+    before = {file: file.is_file() and file.read_bytes() for file in export.rglob("*")}
     done = typed("sql", statement.format(elsewhere=elsewhere, folder=export), "--over", export, status=1)
     assert done.stderr.startswith("Error: ")
     assert "secret\n1" not in done.output
     assert "Traceback" not in done.output
-    assert sorted(export.rglob("*")) == before
+    assert {file: file.is_file() and file.read_bytes() for file in export.rglob("*")} == before
 
 
 def test_sql_over_nothing_says_what_to_do(typed, tmp_path):

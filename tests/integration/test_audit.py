@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from processor.audit.count import Auditor, Truth, count
 from processor.audit.marks import marks, posts
 from processor.cli import main
+from processor.errors import SettingsError
 from processor.local.aws import EmbeddedAws
 from processor.local.system import System
 from processor.store import tables
@@ -58,6 +60,7 @@ def everything(dynamodb, table):
 def test_every_one_of_so_many_is_accounted_for_on_an_aws_of_its_own(number):
     found = audit("--count", number)
     assert found["passed"]
+    assert found["place"].startswith("the embedded AWS")
     assert found["sent"] == found["stored"] == found["rolled_up"] == number
     assert found["streamed"] == found["items"] > 0
     assert found["copies"] > number / 20
@@ -115,10 +118,24 @@ def test_where_nothing_is_stored_every_one_is_missing_and_the_seed_makes_the_dev
             monkeypatch.setenv(name, value)
         said = run("audit", "--count", 50, "--seed", 258, "--stream", "mine", "--timeout", 0, "--show", 2, status=1)
     lines = [" ".join(line.split()) for line in said.splitlines()]
-    assert lines[0] == "Run --seed 258: 8 devices, 02:AD:00:01:02:00 to 02:AD:00:01:02:07"
+    assert lines[0].startswith("Place the stream arn:aws:kinesis:us-east-1:")
+    assert lines[0].endswith(f":stream/mine, region us-east-1, at {aws.endpoint}")
+    assert lines[1] == "Run --seed 258: 8 devices, 02:AD:00:01:02:00 to 02:AD:00:01:02:07"
     assert "Stored 0 readings in 0 items" in lines
     assert len([line for line in lines if line.startswith("02:AD:00:01:02:")]) == 2
     assert lines[-1] == "FAILED: not every one is accounted for."
+
+
+def test_where_it_is_is_said_before_anything_is_sent_and_that_is_no_account_where_no_stream_is_named(monkeypatch):
+    """Somebody with credentials in the environment may think that it was the account that was audited."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr(command.Audit, "send", lambda *_: (_ for _ in ()).throw(SettingsError("not sent")))
+    done = CliRunner().invoke(main, ["audit", "--count", "5", "--format", "json"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first == "Auditing the embedded AWS, which this command started: --stream NAME is for one of the account"
+    assert "not sent" in second
 
 
 def test_a_running_system_is_audited_and_cleaned_and_others_items_stay(system, configured):
@@ -153,7 +170,10 @@ def test_an_account_is_written_to_only_after_a_yes(system, configured, monkeypat
     assert "up to 60 write units (about 0.01 US dollars)" in done.output
     assert len(everything(configured, TABLES[0])) == before
     monkeypatch.setattr(command, "INTERVAL", 0.5)
-    assert CliRunner().invoke(main, [*arguments, "--yes"]).exit_code == 0
+    done = CliRunner().invoke(main, [*arguments, "--yes"])
+    assert done.exit_code == 0
+    assert "items seen at least once" in done.stdout
+    assert re.match(r"Auditing the stream arn:aws:kinesis:\S+:stream/processor, region us-east-1$", done.stderr, re.M)
     assert len(everything(configured, TABLES[0])) > before
 
 
@@ -172,14 +192,19 @@ def test_verify_agrees_finds_each_damage_on_real_tables_and_puts_it_right(config
     configured.put_item(TableName=TABLES[1], Item=stranger)
     configured.delete_item(TableName=TABLES[2], Key={"device": {"S": mine[3]}})
     found = verify(status=1)
-    assert found["differences"] == {"missing": 1, "different": 1, "foreign": 1, "no state": 1}
+    emptied = {"without readings": 1}
+    assert found["differences"] == {"missing": 1, "different": 1, "no state": 1} | emptied
     rows = {row["of"]: row for row in found["first"] if row["kind"] == "different"}
     assert list(rows) == ["pressure"]
     assert "sum 1," in rows["pressure"]["stored"]
     assert "sum 1," not in rows["pressure"]["expected"]
     found = verify("--fix", status=1)
-    assert (found["differences"], found["fixed"]) == ({"foreign": 1}, {"missing": 1, "different": 1, "no state": 1})
-    assert verify("--fix-foreign")["fixed"] == {"foreign": 1}
+    assert (found["differences"], found["fixed"]) == (emptied, {"missing": 1, "different": 1, "no state": 1})
+    assert verify("--fix-foreign", status=1)["differences"] == emptied
+    said = run("verify", "--lag", 0, "--wait", 0.2, status=1)
+    assert "no reading is left" in said
+    assert "--fix" not in said  # no hint leads to what nothing brings back
+    assert verify("--fix-emptied")["fixed"] == emptied
     assert verify()["differences"] == {}
     assert "No difference." in run("verify", "--from", "-1h", "--to", "now", "--lag", 0, "--read-units", 10_000)
 
@@ -209,6 +234,16 @@ def test_verify_does_not_cry_wolf_on_a_table_that_is_written_to(system, configur
     system.drain(60)
     found = verify()
     assert [found[name] for name in ("differences", "pending", "caught_up")] == [{}, 0, 0]
+
+
+def test_verify_says_for_how_long_readings_are_kept_where_the_shell_says_something_else(configured, monkeypatch):
+    """The system's own functions keep them for 400 days."""
+    audit("--count", 20, "--seed", 78)
+    monkeypatch.setenv("RETENTION_DAYS", "500")
+    said = run("verify", "--lag", 0, "02:AD:00:00:4E:00")
+    assert "kept for 400 days, as their own expiry says: RETENTION_DAYS=500 is not this deployment's" in said
+    monkeypatch.setenv("RETENTION_DAYS", "400")
+    assert "RETENTION_DAYS" not in run("verify", "--lag", 0, "02:AD:00:00:4E:00")
 
 
 def test_verify_says_what_it_takes():

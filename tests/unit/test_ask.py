@@ -185,11 +185,12 @@ def test_units_are_computed_from_sizes_where_the_service_does_not_count():
 # What a day costs to read
 
 
-@pytest.mark.parametrize(("interval", "most"), [(2, 0.02), (10, 0.1)])
-def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(interval, most):
-    """Six hours of one device, through the queries themselves; tests/benchmarks/queries.py has whole days."""
+@pytest.mark.parametrize(("interval", "hours", "most"), [(2, 6, 0.02), (10, 24, 0.1)])
+def test_summaries_cost_at_most_a_tenth_of_an_item_for_each_reading_of_every_ten_seconds(interval, hours, most):
+    """One device, through the queries themselves; where the tenth ends, tests/benchmarks/queries.py shows."""
     memory, items, single = MemoryDynamoDB(page=10_000), {}, 0  # a page of 1 MB holds thousands of items
-    for n in range(6 * 3600 // interval):
+    count, end = hours * 3600 // interval, (BASE + hours * 3600) * 1000
+    for n in range(count):
         values = {"temperature": 20 + n % 700 / 100, "humidity": n % 99 / 2, "pressure": 98_000 + n % 4000,
                   "acceleration_x": n % 999 / 1000, "acceleration_y": -n % 999 / 1000, "acceleration_z": 1.001,
                   "battery_voltage": 2.977, "tx_power": 4, "movement_counter": n % 256, "sequence": n}  # fmt: skip
@@ -200,12 +201,13 @@ def test_a_day_in_summaries_costs_at_most_a_tenth_of_an_item_for_each_reading(in
         )
         put(items, each)
     roll_up(memory, items)
-    budget = Budget()
-    client = Metered(memory, budget, measure=True)
-    source = Source(Reader(client, "processor-readings"), Rollups(client, "processor-rollups"), threads=2)
-    question = Question([Member(Device(A))], BASE * 1000, (BASE + 6 * 3600) * 1000, "hour")
-    assert sum(rollup.readings for rollup in source.summaries(question)) == 6 * 3600 // interval
-    assert budget.units <= most * read_units(single)
+    for resolution, rows in (("5m", hours * 12), ("hour", hours), ("day", 1)):
+        budget = Budget()
+        client = Metered(memory, budget, measure=True)
+        source = Source(Reader(client, "processor-readings"), Rollups(client, "processor-rollups"), threads=2)
+        found = list(source.summaries(Question([Member(Device(A))], BASE * 1000, end, resolution)))
+        assert (len(found), sum(rollup.readings for rollup in found)) == (rows, count)
+        assert 0 < budget.units <= most * read_units(single), resolution
 
 
 def put(items, each):
@@ -360,6 +362,19 @@ def test_an_interrupted_scan_goes_on_from_its_checkpoint_and_brings_every_item_o
     assert not tmp_path.exists()
 
 
+def test_a_scan_that_wrote_its_lines_in_another_form_begins_anew(tmp_path):
+    memory = MemoryDynamoDB()
+    put(memory.tables["readings"], reading())
+    scanned(Spool(tmp_path, 1), memory)
+    state = orjson.loads((tmp_path / "state.json").read_bytes())
+    del state["form"]
+    (tmp_path / "state.json").write_bytes(orjson.dumps(state))
+    spool = Spool(tmp_path, 1)
+    assert (spool.items, spool.days()) == (0, [])
+    scanned(spool, memory)
+    assert list(spool.load("readings", BASE // 86_400, 0)) == [A]
+
+
 def test_a_slot_by_midnight_counts_for_both_days():
     day = BASE // 86_400
     assert list(days_of_slot(BASE + 43_200)) == [day]
@@ -416,6 +431,19 @@ def test_an_export_that_fails_anywhere_ends_as_one_that_does_not(memory, tmp_pat
         run(folder)
         assert read_back(folder) == expected
         assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("by", ["scan", "query"])
+@pytest.mark.parametrize("name", ["acme:Cold room 1", 'acme.th:{"a": 1} 7', "acme:Kühl\u202fraum"])
+def test_devices_are_exported_under_whatever_name_they_have(tmp_path, by, name):
+    items, memory = {}, MemoryDynamoDB()
+    for n in range(3):
+        put(items, reading((BASE + n * 20) * 1000, device=name, counter=n))
+    roll_up(memory, items)
+    Export(Store(Settings(), memory, threads=2), tmp_path / "x", Choice(everyone=True), by=by).run()
+    assert [(device, at) for device, at, _ in read_back(tmp_path / "x")] == [(name, BASE + n * 20) for n in range(3)]
+    [rollups] = (tmp_path / "x" / "rollups").rglob("*.parquet")
+    assert set(pq.ParquetFile(rollups).read().column("device").to_pylist()) == {name}
 
 
 def test_what_no_log_knows_of_is_removed(memory, tmp_path):
@@ -478,3 +506,47 @@ def test_a_statement_tells_which_views_it_reads():
         tables_of("SELECT 1; SELECT 2")
     with pytest.raises(QueryError, match="must read"):
         tables_of("DROP TABLE readings")
+
+
+WRITES = {
+    "COPY": "COPY (SELECT 1) TO 'x.csv'",
+    "CREATE": "CREATE TABLE x AS SELECT 1",
+    "INSERT": "INSERT INTO readings VALUES (1)",
+    "PRAGMA": "PRAGMA version",
+}
+
+
+@pytest.mark.parametrize(
+    "before", ["", "EXPLAIN ", "/* é */ explain -- a\n ANALYZE ", "EXPLAIN (ANALYZE, FORMAT json) "]
+)
+@pytest.mark.parametrize("kind", WRITES)
+def test_what_writes_is_refused_by_its_kind_also_where_it_is_explained(before, kind):
+    """EXPLAIN ANALYZE does what it explains."""
+    with pytest.raises(QueryError, match=f"must read .* not {kind};"):
+        tables_of(before + WRITES[kind])
+
+
+@pytest.mark.parametrize("before", ["", "EXPLAIN ", "EXPLAIN ANALYZE "])
+@pytest.mark.parametrize("kind", ["COPY", "INSERT"])
+def test_what_writes_is_refused_within_a_with(before, kind):
+    """DuckDB takes such a statement for a SELECT."""
+    with pytest.raises(QueryError, match=f"must read .* not {kind};"):
+        tables_of(f"{before}WITH x AS ({WRITES[kind]}) SELECT * FROM x")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'COPY', '\"type\":\"COPY_QUERY_NODE\"'",
+        "WITH RECURSIVE t AS (SELECT 1 a UNION ALL SELECT a + 1 FROM t WHERE a < 5) (SELECT * FROM t) UNION SELECT 1",
+        "SELECT " + "+".join("1" * 900),
+        "(SELECT 1)",
+        "FROM readings",
+        "SUMMARIZE readings",
+        "SHOW TABLES",
+    ],
+    ids=lambda statement: statement[:30],
+)
+@pytest.mark.parametrize("before", ["", "EXPLAIN ", "explain /* é */ analyze ", "EXPLAIN (FORMAT json, ANALYZE) "])
+def test_what_reads_may_be_explained_and_analysed(before, statement):
+    assert tables_of(before + statement + "; -- ;")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
 from processor.store.reader import Reader, once
 from processor.store.rollups import RANGE_MS, RANGE_SECONDS, rollup_of
-from processor.store.tables import SKEW_MS, SLOT_MS, cell_name, cell_value, slot_of
+from processor.store.tables import RESOLUTION_MS, SKEW_MS, SLOT_MS, cell_name, cell_value, slot_of
 
 DEVICE = "CB:B8:33:4C:88:4F"
 START = 1_700_000_010_000 // SLOT_MS * SLOT_MS
@@ -174,6 +175,22 @@ def test_neighbouring_ranges_count_every_reading_exactly_once(events, cut):
     assert sum(each.readings for each in rolled if each is not None) == len(every)
     for count in (1, 3, 100):
         assert reader.latest(DEVICE, count) == every[-count:]
+
+
+@given(st.lists(st.integers(0, 1500), min_size=1, max_size=80), st.data())
+def test_of_equal_payloads_without_a_counter_one_counts_a_second_and_where_reading_began_adds_or_takes_one(gaps, data):
+    """A steady value sent every 0.9 s goes on counting; in which of the seconds, the beginning of the read decides."""
+    times = [sum(gaps[: n + 1]) for n in range(len(gaps))]
+    counted = [each.at for each in once(map(reading, times))]
+    assert all(later - each >= RESOLUTION_MS for each, later in pairwise(counted))
+    assert all(min(at - each for each in counted if each <= at) < RESOLUTION_MS for at in times)
+    begun, first, last = (data.draw(st.sampled_from(times)) for _ in range(3))
+    other = [each.at for each in once(reading(at) for at in times if at >= begun)]
+    stretch = range(max(begun, first), last)
+    assert abs(sum(at in stretch for at in counted) - sum(at in stretch for at in other)) <= 1
+    still = next((later for each, later in pairwise(times) if begun <= each <= later - RESOLUTION_MS), None)
+    if still is not None:  # from a pause on it is all the same
+        assert [at for at in counted if at >= still] == [at for at in other if at >= still]
 
 
 def test_a_copy_of_a_copy_is_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -102,12 +103,18 @@ def test_each_kind_of_damage_is_found_named_and_fixed(store, kind):
     assert verify(store).passed
 
 
-def test_a_roll_up_of_a_device_without_readings_is_foreign_and_is_taken_out_only_where_that_is_asked_for(store):
+EMPTIED = {"without readings": 1}
+
+
+def test_a_roll_up_of_which_no_reading_is_left_is_taken_out_only_where_that_very_thing_is_asked_for(store):
+    """They may have expired, if readings were ever kept for a shorter time: nothing would bring back what it says."""
     stranger = Rollup("AA:00:00:00:00:01", BASE, 3, 3, {})
     store.tables["rollups"][stranger.device, str(BASE)] = item_of(stranger)
-    report = verify(store, Plan(fix=True))
-    assert (dict(report.left), dict(report.fixed)) == ({"foreign": 1}, {})
-    assert verify(store, Plan(fix=True, lower=True)).passed
+    for plan in (Plan(fix=True), Plan(fix=True, lower=True)):
+        report = verify(store, plan)
+        assert (dict(report.left), dict(report.fixed)) == (EMPTIED, {})
+        assert store.rollup(stranger.device, BASE) == item_of(stranger)
+    assert dict(verify(store, Plan(fix=True, lower=True, empty=True)).fixed) == EMPTIED
     assert store.rollup(stranger.device, BASE)["n"] == {"N": "0"}
     assert verify(store).passed
 
@@ -117,10 +124,47 @@ def test_roll_ups_whose_readings_have_expired_are_counted_and_left_alone(store):
     gone = BASE - 86_400 * 12
     store.tables["readings"].pop((B, str(slot_of((gone + 7) * 1000))))
     before = store.rollup(B, gone)
-    report = verify(store, Plan(fix=True, lower=True), settings=Settings(retention_days=10))
+    report = verify(store, ALL, settings=Settings(retention_days=10))
     assert (report.passed, report.expired, dict(report.fixed)) == (True, 1, {})
     assert store.rollup(B, gone) == before
-    assert dict(verify(store).left) == {"foreign": 1}  # within the retention somebody deleted them
+    assert dict(verify(store).left) == EMPTIED
+
+
+ALL = Plan(fix=True, lower=True, empty=True)
+
+
+def kept(store, days):
+    """Give every item the expiry that ingest gives it where readings are kept for so many days."""
+    for item in store.tables["readings"].values():
+        item["expires"] = {"N": str(int(item["slot"]["N"]) + 15 + days * 86_400)}
+
+
+@pytest.mark.parametrize("devices", [None, [B]], ids=["all", "named"])
+def test_how_long_readings_are_kept_is_read_off_the_readings_where_the_settings_say_longer(store, devices):
+    """A shell without the deployment's RETENTION_DAYS says 400; nothing may be taken out because of that."""
+    kept(store, 10)
+    gone = BASE - 86_400 * 12
+    store.tables["readings"].pop((B, str(slot_of((gone + 7) * 1000))))
+    before = store.rollup(B, gone)
+    report = verify(store, replace(ALL, devices=devices))
+    assert (report.passed, report.expired, dict(report.fixed), report.retention) == (True, 1, {}, 10 * 86_400)
+    assert store.rollup(B, gone) == before
+    assert verify(store, settings=Settings(retention_days=7)).retention == 7 * 86_400
+
+
+def test_a_range_that_is_about_to_expire_is_not_lowered_where_the_settings_say_longer(store):
+    """DynamoDB deletes expired items late and in no order: some of a range are left when others are gone."""
+    gone, left = BASE - 86_400 * 12 + 7, BASE - 86_400 * 12 + 100
+    store.measure(B, left, 77)
+    store.roll_up()
+    kept(store, 10)
+    for key in [key for key in store.tables["readings"] if int(key[1]) > gone + 100]:
+        del store.tables["readings"][key]  # and there is none that has not expired
+    store.tables["readings"].pop((B, str(slot_of(gone * 1000))))
+    before = store.rollup(B, gone - 7)
+    report = verify(store, Plan(fix=True, lower=True, devices=[B], end=(BASE - 86_400 * 11) * 1000))
+    assert (dict(report.left), report.expired) == ({}, 1)
+    assert store.rollup(B, gone - 7) == before
 
 
 def test_an_old_roll_up_that_is_missing_is_a_difference_all_the_same(store):

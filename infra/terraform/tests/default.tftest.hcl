@@ -176,6 +176,15 @@ run "apex_files" {
   }
 }
 
+run "commands" {
+  assert {
+    condition = trimspace(output.commands) == join("\n", [for each in [
+      "AWS_REGION=eu-central-1", "TABLE_PREFIX=processor-prod-", "QUARANTINE_BUCKET=${output.bucket}", "RETENTION_DAYS=400"
+    ] : "export ${each}"])
+    error_message = "The commands are told what the functions are: where the data is, and how long readings are kept."
+  }
+}
+
 run "queries_and_dashboard" {
   assert {
     condition     = keys(aws_cloudwatch_query_definition.this) == ["cold starts", "errors", "memory by function", "rejected records by reason", "slowest batches"]

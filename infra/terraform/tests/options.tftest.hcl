@@ -133,6 +133,28 @@ run "archive" {
   }
 }
 
+run "commands_are_told_how_long_readings_are_kept" {
+  variables {
+    retention_days = 30
+  }
+
+  assert {
+    condition     = endswith(trimspace(output.commands), "export RETENTION_DAYS=30")
+    error_message = "`processor verify` must not take what expired for deleted."
+  }
+}
+
+run "commands_are_told_what_ingest_is_told" {
+  variables {
+    functions = { environment = { ingest = { RETENTION_DAYS = "7" } } }
+  }
+
+  assert {
+    condition     = endswith(trimspace(output.commands), "export RETENTION_DAYS=7")
+    error_message = "What `functions.environment` says of ingest holds, for ingest writes when a reading expires."
+  }
+}
+
 run "functions_options" {
   assert {
     condition     = jsondecode(output.apex_files["functions/ingest/function.test.json"]).environment.LOG_LEVEL == "DEBUG"
