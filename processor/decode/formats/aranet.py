@@ -39,7 +39,9 @@ def _times(at: int) -> tuple[Field, ...]:
     )
 
 
-def _table(name: str, length: int, magic: bytes, *fields: Field, unmeasured: tuple[str, ...] = ()) -> Format:
+def _table(
+    name: str, length: int, magic: bytes, *fields: Field, unmeasured: tuple[tuple[str, ...], ...] = ()
+) -> Format:
     return Format(
         name=name, source=_SOURCE, endian="little", length=length, magic=magic, fields=fields,
         mask=b"\xff" * (len(magic) - 1) + bytes([INTEGRATIONS]), counter="measurement_count",
@@ -71,7 +73,7 @@ RADON = _table(
     "aranet.radon", 24, b"\x03\x20",
     Field("radon", at=8, type="u16", invalid_from=0x1F00),  # from there on they are errors
     _temperature(10), _pressure(12), _humidity(14), Field("battery", at=17, type="u8"), *_times(19),
-    unmeasured=("temperature", "humidity"),  # an AranetRn1 has neither
+    unmeasured=(("temperature", "humidity"),),  # an AranetRn1 has neither
 )  # fmt: skip
 
 FORMATS = (ARANET4, ARANET2, RADIATION, RADON)

@@ -54,7 +54,7 @@ def check(data: bytes, at: int) -> None:
         raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=payload)
 
 
-_TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=("humidity",))}
+_TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=(("humidity",),))}
 _READERS = {name: table.compile() for name, table in _TABLES.items()}
 _WAYS = {name: {1 + LENGTH: table.compile_whole(BORROWED_HEAD)} for name, table in _TABLES.items()}
 

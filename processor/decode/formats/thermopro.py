@@ -28,7 +28,7 @@ CLIMATE = Format(
         Field("humidity", at=3, type="u8", invalid=0xFF, blank=0xFF),
         Field("battery", at=4, type="u8", bits=(0, 2), lookup=(1, 50, 100, None)),
     ),
-    unmeasured=("temperature", "humidity"),
+    unmeasured=(("temperature", "humidity"),),
 )  # fmt: skip
 PROBE = Format(
     name="thermopro.tp96x", source=_SOURCE, endian="little", length=7, magic=b"",
