@@ -14,8 +14,8 @@ from processor.decode.formats import FORMATS, MANUFACTURERS, model_of
 
 FILES = Path(__file__).parents[1] / "vectors"
 MAKERS = (
-    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka", "omron",
-    "sensorpush", "teltonika", "thermopro",
+    "airthings", "aranet", "bluemaestro", "ela", "gatt", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka",
+    "omron", "sensorpush", "teltonika", "thermopro",
 )  # fmt: skip
 VECTORS = [each for maker in MAKERS for each in json.loads((FILES / f"{maker}.json").read_text())["vectors"]]
 TABLES = {table.name: table for table in FORMATS}

@@ -16,6 +16,7 @@ from processor.decode.formats import (
     bthome,
     eddystone,
     ela,
+    gatt,
     govee,
     ibeacon,
     inkbird,
@@ -137,6 +138,7 @@ SERVICES: dict[int, Decoder] = {
     qingping.UUID: qingping.decode,
     switchbot.UUID: switchbot.decode,
     switchbot.UUID_OLD: switchbot.decode,
+    **gatt.SERVICES,
 }
 
 FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
@@ -236,6 +238,7 @@ FORMATS: tuple[Table, ...] = (
     *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
     *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS, *jaalee.FORMATS,
     *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS,
+    *gatt.FORMATS,
 )  # fmt: skip
 """Every format's table: its name, source, quantities with their resolutions, counter, whether it may be encrypted."""
 

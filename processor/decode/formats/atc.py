@@ -4,8 +4,8 @@ Source: github.com/pvvx/ATC_MiThermometer, README ("Bluetooth Advertising Format
 github.com/atc1441/ATC_MiThermometer for the first. The same firmware sends Xiaomi's and BTHome's formats too.
 
 0x181A is the Environmental Sensing service, which others may use as they like, so a plain payload is taken only where
-its address is the sender's, or nobody knows the sender's. No public definition says what characteristics of that
-service look like in service data, so none is guessed.
+its address is the sender's, or nobody knows the sender's. Sensors that advertise what that service measures do it by
+its characteristics' own UUIDs: gatt.py.
 
 The byte counter counts measurements (sent for some seconds each). An encrypted payload holds no address: that of the
 sender goes into the nonce, with the AD structure's own first bytes.

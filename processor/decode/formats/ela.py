@@ -2,8 +2,8 @@
 
 Sources: docs.elainnovation.com, "BLE Frame Specifications" (company identifier, where a tag sends which kind of data);
 github.com/reelyactive/advlib-ble-manufacturers 1.14 (lib/elainnovation.js and its vectors) for the frames. Tags that
-send service data instead use the UUIDs of Bluetooth's own characteristics. A frame's first byte is its type; MAG, MOV,
-DI, PIR and TOUCH are a state in the lowest bit and a count of changes above it.
+send service data instead use the UUIDs of Bluetooth's own characteristics: gatt.py reads them. A frame's first byte is
+its type; MAG, MOV, DI, PIR and TOUCH are a state in the lowest bit and a count of changes above it.
 """
 
 from __future__ import annotations
