@@ -32,7 +32,7 @@ class Format:
     this format. models: what may be remembered of the sensors that send it, where nothing in it tells them.
     unmeasured: groups of quantities; none of a group is available where all its raw values are blank. essential: the
     quantity without which there is none, and no counter. passing: the field that changes although nothing was measured.
-    check: looks at (payload, where it starts) and raises DecodeError, for a checksum.
+    check: looks at (payload, where it starts) and raises DecodeError, for a checksum. products: which devices send it.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Format:
     essential: str | None = None
     passing: str | None = None
     check: Callable[[bytes, int], object] | None = None
+    products: str = ""
 
     encrypted = False
     """Whether it may come encrypted."""

@@ -50,6 +50,10 @@ class Table(Protocol):
         """Where its facts come from."""
 
     @property
+    def products(self) -> str:
+        """Which devices send it."""
+
+    @property
     def resolutions(self) -> Mapping[str, str | None]:
         """Its quantities, each with its step where it has one."""
 
@@ -237,10 +241,9 @@ FORMATS: tuple[Table, ...] = (
     *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,
     *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
     *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS, *jaalee.FORMATS,
-    *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS,
-    *gatt.FORMATS,
+    *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS, *gatt.FORMATS,
 )  # fmt: skip
-"""Every format's table: its name, source, quantities with their resolutions, counter, whether it may be encrypted."""
+"""Every format's table: its name, source, devices, quantities and steps, counter, whether it may be encrypted."""
 
 REMEMBERED = ("GV", "Govee_", "B5178", "IM", "EP", "sps", "tps", "TP3", "TP9", "SensorPush")
 """How the local names start that a decoder asks for, or that tell models apart."""

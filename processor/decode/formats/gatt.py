@@ -22,7 +22,10 @@ from processor.errors import DecodeError
 from processor.reading import Value
 
 _GSS = "Bluetooth SIG, GATT Specification Supplement; advlib-ble-services 1.7, lib/gatt.js"
+_ANY = "any that sends this characteristic as service data"
 _ELA = "github.com/custom-components/ble_monitor, teltonika.py and its captures"
+
+_TAGS = f"ELA and Teltonika Blue PUCK T, RHT and Blue COIN T; {_ANY}"
 
 
 class Characteristic(Format):
@@ -42,6 +45,7 @@ class Characteristic(Format):
 def _table(
     name: str, quantity: str, kind: FieldType, scale: str = "1", invalid: int | None = None,
     invalid_from: int | None = None, allowed: range | None = None, source: str = _GSS,
+    products: str = _ANY,
 ) -> Characteristic:  # fmt: skip
     """Return a characteristic of one value, least significant byte first. allowed: its raw values besides `invalid`."""
     field = Field(quantity, at=0, type=kind, scale=scale, invalid=invalid, invalid_from=invalid_from)
@@ -57,15 +61,17 @@ def _table(
 
     return Characteristic(
         name=f"gatt.{name}", source=source, endian="little", length=field.width, magic=b"", fields=(field,),
-        check=None if allowed is None else check,
+        check=None if allowed is None else check, products=products,
     )  # fmt: skip
 
 
 BATTERY = _table("battery", "battery", "u8", allowed=range(101))
 PRESSURE = _table("pressure", "pressure", "u32", "0.1")
-TEMPERATURE = _table("temperature", "temperature", "i16", "0.01", 0x8000, allowed=range(-27_315, 0x8000))
+TEMPERATURE = _table(
+    "temperature", "temperature", "i16", "0.01", 0x8000, allowed=range(-27_315, 0x8000), products=_TAGS
+)
 HUMIDITY = _table("humidity", "humidity", "u16", "0.01", 0xFFFF, allowed=range(10_001))
-HUMIDITY_ELA = _table("humidity.ela", "humidity", "u8", source=_ELA)
+HUMIDITY_ELA = _table("humidity.ela", "humidity", "u8", source=_ELA, products="ELA and Teltonika Blue PUCK RHT")
 CURRENT = _table("current", "current", "u16", "0.01", 0xFFFF)
 ILLUMINANCE = _table("illuminance", "illuminance", "u24", "0.01", 0xFFFFFF)
 VOLTAGE = _table("voltage", "voltage", "u16", "0.015625", 0xFFFF, allowed=range(65_409))  # 1022 V

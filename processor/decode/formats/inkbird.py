@@ -31,7 +31,7 @@ _FIELDS = (
 )
 IBS = Format(
     name="inkbird.ibs", source="github.com/Bluetooth-Devices/inkbird-ble 1.7", endian="little", length=LENGTH,
-    magic=b"", fields=_FIELDS,
+    magic=b"", fields=_FIELDS, products="IBS-TH, IBS-TH2, IBS-P01B",
 )  # fmt: skip
 
 FORMATS = (IBS,)

@@ -73,7 +73,7 @@ def _bu(
     """Return a BU's format. essential: the quantity that is zero where the sensor has just booted."""
     return Format(
         name=name, source=_BU, endian="little", length=length, magic=bytes([data_type]), fields=fields, counter=counter,
-        essential=essential,
+        essential=essential, products="2JCIE-BU01 (USB)",
     )  # fmt: skip
 
 
@@ -109,11 +109,13 @@ _BROADCAST = (
 _SUPPLY = Field("battery_voltage", at=19, type="u8", scale="0.01", offset="1")
 
 IM = Format(
-    name="omron.bl.im", source=_BL, endian="little", length=BROADCAST, magic=b"", counter="sequence",
+    name="omron.bl.im", products="2JCIE-BL01 (bag), 2JCIE-BL01-P1 (board), named IM",
+    source=_BL, endian="little", length=BROADCAST, magic=b"", counter="sequence",
     essential="pressure", fields=(*_BROADCAST, _SUPPLY),
 )  # fmt: skip
 EP = Format(
-    name="omron.bl.ep", source=_BL, endian="little", length=BROADCAST, magic=b"", counter="sequence",
+    name="omron.bl.ep", products="2JCIE-BL01 (bag), 2JCIE-BL01-P1 (board), named EP",
+    source=_BL, endian="little", length=BROADCAST, magic=b"", counter="sequence",
     essential="pressure",
     fields=(
         *_BROADCAST,
