@@ -140,6 +140,14 @@ def test_what_is_not_known_for_certain_gives_nothing(company, payload):
     assert readings(manufacturer_data(company, bytes.fromhex(payload)), ADDRESS, 1) == []
 
 
+@pytest.mark.parametrize("name", ["Env", "EnvSensor-BL01"])
+@pytest.mark.parametrize("vector", [each for each in GOOD if each["format"].startswith("omron.bu")], ids=identify)
+def test_a_2jcie_bl_named_env_is_not_read_as_a_2jcie_bu(vector, name):
+    """Its payload, whose bytes are not known, starts with a page number; 19 bytes are what fits beside that name."""
+    assert readings(advertisement(vector | {"name": name}), ADDRESS, 1) == []
+    assert readings(advertisement(vector | {"name": "Rbt"}), ADDRESS, 1) != []
+
+
 def test_a_switchbot_of_nordic_s_identifier_is_no_mopeka():
     """Both use 0x0059: what is not ten bytes beside 0xFEE5 is SwitchBot's to decode."""
     assert MANUFACTURERS[0x0059](bytes(10), ADDRESS, {}, b"\x03\x03\xe5\xfe") is None

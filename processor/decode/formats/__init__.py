@@ -152,7 +152,6 @@ FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
     (MANUFACTURER_DATA, govee.COMPANY, (govee.H5051, govee.H5074, govee.H5075)),
     (MANUFACTURER_DATA, govee.COMPANY_H5179, (govee.H5179,)),
     (MANUFACTURER_DATA, ibeacon.COMPANY, ibeacon.FORMATS),
-    (MANUFACTURER_DATA, omron.COMPANY, omron.SENSORS),
     (MANUFACTURER_DATA, ruuvi.COMPANY, ruuvi.FORMATS),
     (SERVICE_DATA_16, atc.UUID, atc.PLAIN),
     (SERVICE_DATA_16, eddystone.UUID, (eddystone.UID, eddystone.TLM, eddystone.EID, eddystone.ETLM)),

@@ -11,6 +11,10 @@ with its sequence number and says by the local name `IM` or `EP` what follows th
 is left out: the maker's sample calls it mg and others Gal. What has just booted sends zeros: neither a pressure nor a
 discomfort index (one of air at -57 °C) can be that, so where they are there is nothing.
 
+A BL in its other modes is named `Env`. What it sends starts with a page number
+(github.com/futomi/node-omron-envsensor, README), and no more of its bytes is known: so as not to take a page for a data
+type, nothing of that name is read. That is why these tables have no short way, which does not ask for the name.
+
 The sequence number rises with every measurement.
 """
 
@@ -27,6 +31,8 @@ COMPANY = 0x02D5
 _BU, _BL = "OMRON, 2JCIE-BU01 User's Manual A279, advertise format", "OMRON, 2JCIE-BL01 User's Manual A278, section 3"
 SHORT, LONG, BROADCAST = 19, 27, 20
 """The lengths: advertisement and scan response of a BU, advertisement of a BL."""
+RECORDING = "Env"
+"""How a BL is named where it records, and advertises something else."""
 FLAG = (False, True)
 
 
@@ -147,9 +153,9 @@ def decode(
 
     A BL's is known by its local name, in `whole` or, where the gateway leaves it out, remembered as `model`.
     """
-    size = len(data)
+    size, name = len(data), local_name(whole) or model or ""
     if size == BROADCAST:
-        read = _BROADCASTS.get((local_name(whole) or model or "")[:2])
+        read = _BROADCASTS.get(name[:2])
     else:
-        read = _READERS.get((size, data[0])) if size else None
+        read = _READERS.get((size, data[0])) if size and not name.startswith(RECORDING) else None
     return None if read is None else read(data, address)
