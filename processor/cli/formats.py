@@ -13,13 +13,13 @@ from processor.decode.formats import FORMATS
 from processor.reading import quantity
 
 MARKDOWN = "markdown"
-COLUMNS = ("format", "quantities", "counter", "key", "source")
+COLUMNS = ("format", "models", "quantities", "counter", "key", "source")
 
 
 @click.command()
 @click.option("--format", "form", type=click.Choice([*SHAPES.choices, MARKDOWN]), default="table", show_default=True)
 def formats(form: str) -> None:
-    """List the formats: what each measures and how finely, what counts its measurements, and whether it needs a key."""
+    """List the formats: their models, quantities and steps, what counts measurements, and whether a key is needed."""
     if form == MARKDOWN:
         click.echo(page(), nl=False)
     else:
@@ -31,6 +31,7 @@ def rows() -> Iterator[dict[str, Any]]:
     for each in sorted(FORMATS, key=lambda each: each.name):
         yield {
             "format": each.name,
+            "models": each.products,
             "quantities": ", ".join(
                 name if step is None else f"{name} {step} {quantity(name).unit}".rstrip()
                 for name, step in sorted(each.resolutions.items())
@@ -48,7 +49,8 @@ def page() -> str:
         "",
         "Made from the tables by `processor formats --format markdown`: what is wrong here is wrong there. A quantity",
         "is followed by its step, where it has a constant one; the counter tells one measurement from the next, where",
-        "the sensor counts. What gateways decode themselves is in [gateways](../gateways/README.md).",
+        "the sensor counts: beside the bytes' hash it is a reading's identity, and where there is none the time is.",
+        "What gateways decode themselves is in [gateways](../gateways/README.md).",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",

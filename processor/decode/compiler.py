@@ -236,7 +236,7 @@ class Compiler:
 
     def _may_miss(self, index: int) -> bool:
         field = self.fields[index]
-        unmeasured = field.name in self.format.unmeasured
+        unmeasured = any(field.name in group for group in self.format.unmeasured)
         return unmeasured or field.sentinel is not None or (field.lookup is not None and None in field.lookup)
 
     def _present(self, index: int) -> str:
@@ -244,15 +244,18 @@ class Compiler:
         if field.lookup is not None:
             return f"{self._value(index)} is not None"
         found = []
-        if field.sentinel is not None:
-            found.append(f"{self._raw(index)} {'!=' if field.invalid_from is None else '<'} {field.sentinel}")
-        if field.name in self.format.unmeasured:
-            some = [
-                f"{self._raw(i)} != {each.blank}" if each.blank else self._raw(i)
-                for i, each in enumerate(self.fields)
-                if each.name in self.format.unmeasured
-            ]
-            found.append(f"({' or '.join(some)})")
+        if field.invalid is not None:
+            found.append(f"{self._raw(index)} != {field.sentinel}")
+        if field.invalid_from is not None:
+            found.append(f"{self._raw(index)} < {field.invalid_from}")
+        for group in self.format.unmeasured:
+            if field.name in group:
+                some = [
+                    f"{self._raw(i)} != {each.blank}" if each.blank else self._raw(i)
+                    for i, each in enumerate(self.fields)
+                    if each.name in group
+                ]
+                found.append(f"({' or '.join(some)})")
         return " and ".join(found)
 
 

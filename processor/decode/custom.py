@@ -35,6 +35,8 @@ class Custom:
     length: int = 0
     magic: bytes = b""
     say: Say | None = None
+    products: str = ""
+    """Which devices send it."""
 
     fields: ClassVar[tuple[()]] = ()
     """No rows."""

@@ -61,7 +61,7 @@ class Field:
     low_bit: (byte, bit) of one more, lowest bit, kept elsewhere.
     scale, offset: decimals as text; value = raw × scale + offset.
     invalid: the raw value that means "not available", unsigned as specifications write it.
-    invalid_from: the first of the raw values that all mean it, up to the highest; for unsigned types.
+    invalid_from: the first of the raw values that all mean it too, up to the highest; for unsigned types.
     lookup: the value of each raw value, where scale and offset cannot give it (logarithms); None is not available.
     """
 
@@ -88,10 +88,10 @@ class Field:
 
     @property
     def sentinel(self) -> int | None:
-        """The raw value that means "not available", signed where the type is."""
-        if self.invalid_from is not None:
+        """The raw value that means "not available", signed where the type is; the first one, where several do."""
+        if self.invalid is None:
             return self.invalid_from
-        if self.invalid is None or not self.type.startswith("i"):
+        if not self.type.startswith("i"):
             return self.invalid
         bits = 8 * self.width
         return self.invalid - (1 << bits) if self.invalid >> (bits - 1) else self.invalid
@@ -116,7 +116,7 @@ class Field:
             known = [(abs(v - float(value)), raw) for raw, v in enumerate(self.lookup) if v is not None]
             return min(known)[1]
         raw = self.linear.raw(value)
-        if raw == self.sentinel or (self.invalid_from is not None and raw > self.invalid_from):
+        if raw == self.sentinel or (self.invalid_from is not None and raw >= self.invalid_from):
             raise ValueError("its code means not available")
         return raw
 

@@ -30,9 +30,9 @@ class Format:
 
     mask: the bits of `magic` that count, where not all do. sender: its address must be the sender's, or it is not of
     this format. models: what may be remembered of the sensors that send it, where nothing in it tells them.
-    unmeasured: quantities that are not available where all their raw values are blank. essential: the quantity without
-    which there is none, and no counter. passing: the field that changes although nothing was measured. check: looks at
-    (payload, where it starts) and raises DecodeError, for a checksum.
+    unmeasured: groups of quantities; none of a group is available where all its raw values are blank. essential: the
+    quantity without which there is none, and no counter. passing: the field that changes although nothing was measured.
+    check: looks at (payload, where it starts) and raises DecodeError, for a checksum. products: which devices send it.
     """
 
     name: str
@@ -45,10 +45,11 @@ class Format:
     mask: bytes = b""
     sender: bool = False
     models: frozenset[str] = frozenset()
-    unmeasured: tuple[str, ...] = ()
+    unmeasured: tuple[tuple[str, ...], ...] = ()
     essential: str | None = None
     passing: str | None = None
     check: Callable[[bytes, int], object] | None = None
+    products: str = ""
 
     encrypted = False
     """Whether it may come encrypted."""

@@ -38,6 +38,8 @@ class ObjectFormat:
     objects: tuple[Object, ...]
     counter: str | None = None
     encrypted: bool = False
+    products: str = ""
+    """Which devices send it."""
 
     @cached_property
     def by_name(self) -> dict[str, list[Object]]:

@@ -114,6 +114,8 @@ class TlvFormat:
     counter: str | None = None
     encrypted: bool = False
     extra: Mapping[str, str | None] = field(default_factory=dict)
+    products: str = ""
+    """Which devices send it."""
 
     @property
     def resolutions(self) -> dict[str, str | None]:

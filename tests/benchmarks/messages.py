@@ -92,8 +92,8 @@ class Kind(NamedTuple):
 
 
 MAKERS = (
-    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka", "omron",
-    "sensorpush", "teltonika", "thermopro",
+    "airthings", "aranet", "bluemaestro", "ela", "gatt", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka",
+    "omron", "sensorpush", "teltonika", "thermopro",
 )  # fmt: skip
 """Whose vectors say how they are carried."""
 
@@ -165,7 +165,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "radiation_dose": (0, 1_000_000), "duration": (0, 1_000_000), "radiation_dose_rate": (0, 10_000),
     "tank_level_raw": (0, 16_000), "pitch": (-90, 90), "roll": (-180, 180), "light_level": (1, 20), "uv_index": (0, 11),
     "discomfort_index": (50, 90), "heat_stroke": (10, 40), "button_count": (0, 15), "count": (0, 32_767),
-    "memory_index": (0, 1_000_000),
+    "memory_index": (0, 1_000_000), "current": (0, 16), "voltage": (1, 250), "voc_concentration": (0, 2000),
 }  # fmt: skip
 """What quantities are; others stay as the vector has them."""
 

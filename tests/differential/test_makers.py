@@ -266,3 +266,20 @@ def test_jaalee():
         assert other["battery"] == reading.values["battery"]
         assert other["temperature"] == pytest.approx(0.0026821682 * temperature - 46.873, abs=0.0051)
         assert other["humidity"] == pytest.approx(0.0019213762 * humidity - 6.332, abs=0.0051)
+
+
+def test_ela_s_characteristics():
+    """A Blue PUCK RHT's temperature and humidity; theirs also takes what is below absolute zero for one."""
+    library = pytest.importorskip("bleparser")
+    mac = bytes.fromhex(ADDRESS.replace(":", ""))
+    for data in payloads(3):
+        advertisement = b"\x02\x01\x06" + service_data(0x2A6E, data[:2]) + service_data(0x2A6F, data[2:])
+        advertisement += structure(0x09, b"P RHT 900459")
+        packet = b"\x04\x3e" + bytes([len(advertisement) + 12]) + b"\x02\x01\x03\x01" + mac[::-1]
+        packet += bytes([len(advertisement)]) + advertisement + b"\xc4"
+        other, _ = library.BleParser(discovery=True).parse_raw_data(packet)
+        if other["temperature"] < -273.15:
+            continue
+        temperature, humidity = readings(advertisement, ADDRESS, 1)
+        assert temperature.values == {"temperature": pytest.approx(other["temperature"], abs=1e-9)}
+        assert humidity.values == {"humidity": other["humidity"]}

@@ -5,6 +5,7 @@ What differs, and who is right:
 - A motion sensor's reserved light intensities (0 and 3): PySwitchbot says dark and light, ours nothing.
 - Where service data hold everything too, PySwitchbot takes the manufacturer data's; ours reads each once.
 - Hub 2: PySwitchbot also makes lux of the light level, by a line chart. Ours is the level.
+- A Hub 2's light of 0, whose levels are 1 to 21, and a CO2 of 0 ppm: PySwitchbot gives them, ours nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def test_every_model_says_what_pyswitchbot_says(model):
             if service_size == 6:
                 service = tidy(service, 3)
         mine = switchbot.decode_manufacturer(manufacturer, None, {}, b"", model).values
-        assert mine == pytest.approx(theirs(None, manufacturer, model)), (service, manufacturer)
+        expected = theirs(None, manufacturer, model)
+        for name in ("light_level", "co2"):
+            if expected.get(name) == 0:
+                del expected[name]
+        assert mine == pytest.approx(expected), (service, manufacturer)
         if service_size < 3:
             assert switchbot.decode(service, None, {}) is None
             continue

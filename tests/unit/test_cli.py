@@ -57,6 +57,8 @@ def test_every_format_is_listed_with_its_quantities_and_its_source():
     assert rows["ruuvi.5"]["counter"] == "sequence"
     assert rows["bthome.2"]["key"] == "may be encrypted"
     assert all(row["source"] for row in rows.values())
+    assert "H5075" in rows["govee.h5075"]["models"]
+    assert [name for name, row in rows.items() if not row["models"]] == []
 
 
 def test_the_page_of_formats_is_what_the_tables_say():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from processor.decode.fields import Codec, Field, Format
-from processor.decode.formats import ruuvi
+from processor.decode.formats import FORMATS, ruuvi
 from processor.decode.linear import Linear
 from processor.errors import DecodeError
 
 OWN = "CB:B8:33:4C:88:4F"
+QUANTITIES = ("battery", "temperature", "humidity")
 
 
 def table(*fields, length=8, endian="big", counter=None):
@@ -219,3 +221,30 @@ def test_a_table_can_be_listed():
     assert ruuvi.DF6.resolutions["temperature"] == "0.005"
     assert ruuvi.DF6.resolutions["illuminance"] is None  # logarithmic
     assert not ruuvi.DF6.encrypted
+
+
+class TestNotAvailable:
+    def test_two_kinds_of_raw_values_can_mean_it(self):
+        """A zero that no sensor measures, and all that are beyond its range."""
+        fmt = table(Field("co2", at=1, type="u16", invalid=0, invalid_from=10_000), length=3)
+        said = {raw: decode(fmt, f"01{raw:04X}").values for raw in (0, 1, 9_999, 10_000, 65_535)}
+        assert said == {0: {}, 1: {"co2": 1}, 9_999: {"co2": 9_999}, 10_000: {}, 65_535: {}}
+        assert fmt.encode({}) == b"\1\0\0"
+        for raw in (0, 10_000, 65_535):
+            with pytest.raises(ValueError, match="its code means not available"):
+                fmt.encode({"co2": raw})
+
+    def test_a_quantity_of_two_groups_is_missing_where_all_of_either_are_blank(self):
+        fields = [Field(name, at=at, type="u8") for at, name in enumerate(QUANTITIES, 1)]
+        fmt = replace(table(*fields, length=4), unmeasured=(QUANTITIES, QUANTITIES[1:]))
+        assert decode(fmt, "01000000").values == {}
+        assert decode(fmt, "01320000").values == {"battery": 50}
+        assert decode(fmt, "01000005").values == {"battery": 0, "temperature": 0, "humidity": 5}
+
+
+@pytest.mark.parametrize("fmt", [each for each in FORMATS if isinstance(each, Format)], ids=lambda fmt: fmt.name)
+def test_what_a_format_names_is_among_its_fields(fmt):
+    """A table that calls what it does not have essential would say so of nothing, in silence."""
+    named = {fmt.counter, fmt.essential, fmt.passing, *(name for group in fmt.unmeasured for name in group)} - {None}
+    sent_before = {"packet_id"} if fmt.encrypted else set()  # the encrypted ones' counter stands before what is
+    assert named - sent_before <= {field.name for field in fmt.fields}

@@ -14,8 +14,8 @@ from processor.decode.formats import FORMATS, MANUFACTURERS, model_of
 
 FILES = Path(__file__).parents[1] / "vectors"
 MAKERS = (
-    "airthings", "aranet", "bluemaestro", "ela", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka", "omron",
-    "sensorpush", "teltonika", "thermopro",
+    "airthings", "aranet", "bluemaestro", "ela", "gatt", "govee", "inkbird", "jaalee", "minew", "moko", "mopeka",
+    "omron", "sensorpush", "teltonika", "thermopro",
 )  # fmt: skip
 VECTORS = [each for maker in MAKERS for each in json.loads((FILES / f"{maker}.json").read_text())["vectors"]]
 TABLES = {table.name: table for table in FORMATS}
@@ -138,6 +138,14 @@ def test_an_aranet_without_integrations_says_nothing():
 )  # fmt: skip
 def test_what_is_not_known_for_certain_gives_nothing(company, payload):
     assert readings(manufacturer_data(company, bytes.fromhex(payload)), ADDRESS, 1) == []
+
+
+@pytest.mark.parametrize("name", ["Env", "EnvSensor-BL01"])
+@pytest.mark.parametrize("vector", [each for each in GOOD if each["format"].startswith("omron.bu")], ids=identify)
+def test_a_2jcie_bl_named_env_is_not_read_as_a_2jcie_bu(vector, name):
+    """Its payload, whose bytes are not known, starts with a page number; 19 bytes are what fits beside that name."""
+    assert readings(advertisement(vector | {"name": name}), ADDRESS, 1) == []
+    assert readings(advertisement(vector | {"name": "Rbt"}), ADDRESS, 1) != []
 
 
 def test_a_switchbot_of_nordic_s_identifier_is_no_mopeka():

@@ -16,6 +16,7 @@ from processor.decode.formats import (
     bthome,
     eddystone,
     ela,
+    gatt,
     govee,
     ibeacon,
     inkbird,
@@ -47,6 +48,10 @@ class Table(Protocol):
     @property
     def source(self) -> str:
         """Where its facts come from."""
+
+    @property
+    def products(self) -> str:
+        """Which devices send it."""
 
     @property
     def resolutions(self) -> Mapping[str, str | None]:
@@ -137,6 +142,7 @@ SERVICES: dict[int, Decoder] = {
     qingping.UUID: qingping.decode,
     switchbot.UUID: switchbot.decode,
     switchbot.UUID_OLD: switchbot.decode,
+    **gatt.SERVICES,
 }
 
 FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
@@ -146,7 +152,6 @@ FIXED: tuple[tuple[int, int, tuple[Fixed, ...]], ...] = (
     (MANUFACTURER_DATA, govee.COMPANY, (govee.H5051, govee.H5074, govee.H5075)),
     (MANUFACTURER_DATA, govee.COMPANY_H5179, (govee.H5179,)),
     (MANUFACTURER_DATA, ibeacon.COMPANY, ibeacon.FORMATS),
-    (MANUFACTURER_DATA, omron.COMPANY, omron.SENSORS),
     (MANUFACTURER_DATA, ruuvi.COMPANY, ruuvi.FORMATS),
     (SERVICE_DATA_16, atc.UUID, atc.PLAIN),
     (SERVICE_DATA_16, eddystone.UUID, (eddystone.UID, eddystone.TLM, eddystone.EID, eddystone.ETLM)),
@@ -235,9 +240,9 @@ FORMATS: tuple[Table, ...] = (
     *ruuvi.FORMATS, *bthome.FORMATS, *ibeacon.FORMATS, *eddystone.FORMATS, *govee.FORMATS, *omron.FORMATS,
     *minew.FORMATS, *inkbird.FORMATS, *thermopro.FORMATS, *sensorpush.FORMATS, *aranet.FORMATS, *teltonika.FORMATS,
     *bluemaestro.FORMATS, *mopeka.FORMATS, *ela.FORMATS, *moko.FORMATS, *airthings.FORMATS, *jaalee.FORMATS,
-    *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS,
+    *atc.FORMATS, *mibeacon.FORMATS, *qingping.FORMATS, *switchbot.FORMATS, *mesh.FORMATS, *gatt.FORMATS,
 )  # fmt: skip
-"""Every format's table: its name, source, quantities with their resolutions, counter, whether it may be encrypted."""
+"""Every format's table: its name, source, devices, quantities and steps, counter, whether it may be encrypted."""
 
 REMEMBERED = ("GV", "Govee_", "B5178", "IM", "EP", "sps", "tps", "TP3", "TP9", "SensorPush")
 """How the local names start that a decoder asks for, or that tell models apart."""

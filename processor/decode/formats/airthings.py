@@ -24,6 +24,7 @@ def _serial_bytes(value: Value) -> bytes:
 
 WAVE = Format(
     name="airthings.wave", source="github.com/esphome/esphome, airthings_ble", endian="little", length=6, magic=b"",
+    products="Wave, Wave Mini, Wave Plus, Wave Radon: the serial number alone",
     fields=(Field("serial_number", at=0, type="bytes", size=4, codec=Codec(_serial, _serial_bytes)),),
 )  # fmt: skip
 

@@ -39,16 +39,18 @@ def _times(at: int) -> tuple[Field, ...]:
     )
 
 
-def _table(name: str, length: int, magic: bytes, *fields: Field, unmeasured: tuple[str, ...] = ()) -> Format:
+def _table(
+    name: str, products: str, length: int, magic: bytes, *fields: Field, unmeasured: tuple[tuple[str, ...], ...] = ()
+) -> Format:
     return Format(
         name=name, source=_SOURCE, endian="little", length=length, magic=magic, fields=fields,
         mask=b"\xff" * (len(magic) - 1) + bytes([INTEGRATIONS]), counter="measurement_count",
-        unmeasured=unmeasured, passing="measurement_age",
+        unmeasured=unmeasured, passing="measurement_age", products=products,
     )  # fmt: skip
 
 
 ARANET4 = _table(
-    "aranet.4", 22, b"\x20",
+    "aranet.4", "Aranet4", 22, b"\x20",
     Field("co2", at=8, type="u16", invalid_from=0x8000),
     _temperature(10), _pressure(12),
     Field("humidity", at=14, type="u8"),
@@ -56,11 +58,11 @@ ARANET4 = _table(
     *_times(17),
 )  # fmt: skip
 ARANET2 = _table(
-    "aranet.2", 24, b"\x01\x20",
+    "aranet.2", "Aranet2", 24, b"\x01\x20",
     _temperature(10), _humidity(14), Field("battery", at=17, type="u8"), *_times(19),
 )  # fmt: skip
 RADIATION = _table(
-    "aranet.radiation", 24, b"\x02\x20",
+    "aranet.radiation", "Aranet Radiation", 24, b"\x02\x20",
     Field("radiation_dose", at=6, type="u32"),
     Field("duration", at=10, type="u32"),
     Field("radiation_dose_rate", at=14, type="u16", invalid_from=0x8000),
@@ -68,10 +70,10 @@ RADIATION = _table(
     *_times(19),
 )  # fmt: skip
 RADON = _table(
-    "aranet.radon", 24, b"\x03\x20",
+    "aranet.radon", "Aranet Radon, AranetRn1", 24, b"\x03\x20",
     Field("radon", at=8, type="u16", invalid_from=0x1F00),  # from there on they are errors
     _temperature(10), _pressure(12), _humidity(14), Field("battery", at=17, type="u8"), *_times(19),
-    unmeasured=("temperature", "humidity"),  # an AranetRn1 has neither
+    unmeasured=(("temperature", "humidity"),),  # an AranetRn1 has neither
 )  # fmt: skip
 
 FORMATS = (ARANET4, ARANET2, RADIATION, RADON)

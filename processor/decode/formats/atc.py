@@ -4,8 +4,8 @@ Source: github.com/pvvx/ATC_MiThermometer, README ("Bluetooth Advertising Format
 github.com/atc1441/ATC_MiThermometer for the first. The same firmware sends Xiaomi's and BTHome's formats too.
 
 0x181A is the Environmental Sensing service, which others may use as they like, so a plain payload is taken only where
-its address is the sender's, or nobody knows the sender's. No public definition says what characteristics of that
-service look like in service data, so none is guessed.
+its address is the sender's, or nobody knows the sender's. Sensors that advertise what that service measures do it by
+its characteristics' own UUIDs: gatt.py.
 
 The byte counter counts measurements (sent for some seconds each). An encrypted payload holds no address: that of the
 sender goes into the nonce, with the AD structure's own first bytes.
@@ -25,6 +25,8 @@ UUID = 0x181A
 ASSOCIATED = b"\x11"
 _SOURCE = "github.com/pvvx/ATC_MiThermometer, src/custom_beacon.h"
 _BIT = (False, True)
+_ATC = "LYWSD03MMC with ATC1441's firmware or pvvx's"
+_PVVX = "LYWSD03MMC, MHO-C401, CGG1, CGDK2, MJWSD05MMC and others with pvvx's firmware"
 
 
 class EncryptedFormat(Format):
@@ -43,6 +45,7 @@ def _flags(at: int) -> tuple[Field, Field]:
 
 ATC1441 = Format(
     name="atc1441", source="github.com/atc1441/ATC_MiThermometer, README", endian="big", length=13, magic=b"",
+    products=_ATC,
     fields=(
         Field("address", at=0, type="mac"),
         Field("temperature", at=6, type="i16", scale="0.1"),
@@ -63,16 +66,17 @@ _PVVX_FIELDS = (
     Field("packet_id", at=13, type="u8"),
 )
 PVVX = Format(
-    name="pvvx", source=_SOURCE, endian="little", length=15, magic=b"",
+    name="pvvx", source=_SOURCE, endian="little", length=15, magic=b"", products=_PVVX,
     fields=(*_PVVX_FIELDS, *_flags(14)), counter="packet_id", sender=True,
 )  # fmt: skip
 PVVX_SHORT = Format(
     name="pvvx.short", source="github.com/pvvx/ATC_MiThermometer, src/custom_beacon.c (devices without a trigger)",
     endian="little", length=14, magic=b"", fields=_PVVX_FIELDS, counter="packet_id", sender=True,
+    products="devices without a trigger, with pvvx's firmware",
 )  # fmt: skip
 
 PVVX_ENCRYPTED = EncryptedFormat(
-    name="pvvx.encrypted", source=_SOURCE, endian="little", length=6, magic=b"",
+    name="pvvx.encrypted", source=_SOURCE, endian="little", length=6, magic=b"", products=_PVVX,
     fields=(
         Field("temperature", at=0, type="i16", scale="0.01"),
         Field("humidity", at=2, type="u16", scale="0.01"),
@@ -82,7 +86,7 @@ PVVX_ENCRYPTED = EncryptedFormat(
     counter="packet_id",
 )  # fmt: skip
 ATC1441_ENCRYPTED = EncryptedFormat(
-    name="atc1441.encrypted", source=_SOURCE, endian="little", length=3, magic=b"",
+    name="atc1441.encrypted", source=_SOURCE, endian="little", length=3, magic=b"", products=_PVVX,
     fields=(
         Field("temperature", at=0, type="u8", scale="0.5", offset="-40"),
         Field("humidity", at=1, type="u8", scale="0.5"),

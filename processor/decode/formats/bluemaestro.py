@@ -19,17 +19,18 @@ _HUMIDITY = Field("humidity", at=8, type="u16", scale="0.1")
 _DEW_POINT = Field("dew_point", at=10, type="i16", scale="0.1")
 
 
-def _table(name: str, version: int, length: int, *fields: Field) -> Format:
+def _table(name: str, products: str, version: int, length: int, *fields: Field) -> Format:
     return Format(
         name=f"bluemaestro.{name}", source=_SOURCE, endian="big", length=length, magic=bytes([version]),
+        products=products,
         fields=(_BATTERY, _TEMPERATURE, *fields),
     )  # fmt: skip
 
 
-T = _table("t", 13, 10)
-THD = _table("thd", 23, 14, _HUMIDITY, _DEW_POINT)
-THD_OLD = _table("thd.22", 22, 14, _HUMIDITY, _DEW_POINT)
-THPD = _table("thpd", 27, 14, _HUMIDITY, Field("pressure", at=10, type="u16", scale="10"))  # 0.1 hPa
+T = _table("t", "Tempo Disc T", 13, 10)
+THD = _table("thd", "Tempo Disc THD", 23, 14, _HUMIDITY, _DEW_POINT)
+THD_OLD = _table("thd.22", "Tempo Disc THD, version 22", 22, 14, _HUMIDITY, _DEW_POINT)
+THPD = _table("thpd", "Tempo Disc THPD", 27, 14, _HUMIDITY, Field("pressure", at=10, type="u16", scale="10"))  # 0.1 hPa
 
 FORMATS = (T, THD, THD_OLD, THPD)
 _READERS = {table.magic[0]: table.compile() for table in FORMATS}

@@ -39,6 +39,7 @@ COMMAND = {0x00: "off", 0x01: "on", 0x02: "toggle", 0x03: "step_up", 0x04: "step
 
 BTHOME = ObjectFormat(
     name="bthome.2", source="bthome.io, format v2", counter="packet_id", encrypted=True,
+    products="any of BTHome v2: Shelly BLU, pvvx firmware, ESPHome and home-made ones",
     objects=(
         Object(0x00, "packet_id", "u8"),
         Object(0x01, "battery", "u8"),

@@ -58,6 +58,7 @@ def _url_bytes(value: Value) -> bytes:
 
 
 UID = Format(
+    products="any Eddystone beacon",
     name="eddystone.uid", source="github.com/google/eddystone, eddystone-uid", endian="big", length=20, magic=b"\x00",
     fields=(
         Field("tx_power", at=1, type="i8"),
@@ -67,6 +68,7 @@ UID = Format(
 )  # fmt: skip
 
 URL = Format(
+    products="any Eddystone beacon",
     name="eddystone.url", source="github.com/google/eddystone, eddystone-url", endian="big", length=3, magic=b"\x10",
     fields=(
         Field("tx_power", at=1, type="i8"),
@@ -75,6 +77,7 @@ URL = Format(
 )  # fmt: skip
 
 TLM = Format(
+    products="any Eddystone beacon",
     name="eddystone.tlm", source="github.com/google/eddystone, eddystone-tlm/tlm-plain", endian="big", length=14,
     magic=b"\x20\x00",
     fields=(
@@ -87,6 +90,7 @@ TLM = Format(
 )  # fmt: skip
 
 EID = Format(
+    products="any Eddystone beacon",
     name="eddystone.eid", source="github.com/google/eddystone, eddystone-eid", endian="big", length=10, magic=b"\x30",
     fields=(
         Field("tx_power", at=1, type="i8"),
@@ -95,6 +99,7 @@ EID = Format(
 )  # fmt: skip
 
 ETLM = Format(
+    products="any Eddystone beacon",
     name="eddystone.etlm", source="github.com/google/eddystone, eddystone-tlm/tlm-encrypted", endian="big", length=18,
     magic=b"\x20\x01",
     fields=(Field("raw", at=2, type="bytes", size=16),),  # encrypted telemetry, salt, message integrity check

@@ -78,7 +78,7 @@ def _battery(values: Mapping[str, Value], second: str = "") -> int:
     return level if f"temperature{second}" in values else level | 0x80
 
 
-def _climate(name: str, start: bytes, size: int) -> Custom:
+def _climate(name: str, products: str, start: bytes, size: int) -> Custom:
     """Return a format of `size` bytes: `start`, a packed value and the battery; what follows is not known."""
     at = len(start)
 
@@ -95,7 +95,9 @@ def _climate(name: str, start: bytes, size: int) -> Custom:
     def write(values: Mapping[str, Value]) -> bytes:
         return (start + _pack_24(values) + bytes([_battery(values)])).ljust(size, b"\0")
 
-    return Custom(name, _SOURCE, _CLIMATE, read, write, length=size, magic=start, say=say)
+    return Custom(
+        name, _SOURCE, _CLIMATE, read, write, length=size, magic=start, say=say, products=products
+    )  # fmt: skip
 
 
 def _said(data: bytes, at: int) -> dict[str, Value] | None:
@@ -191,13 +193,15 @@ def _probe(number: int, at: int) -> tuple[Field, Field]:
     )
 
 
-def _meat(name: str, length: int, *probes: tuple[Field, Field]) -> Format:
+def _meat(name: str, products: str, length: int, *probes: tuple[Field, Field]) -> Format:
     fields = tuple(field for probe in probes for field in probe)
-    return Format(name=name, source=_SOURCE, endian="big", length=length, magic=b"", fields=fields)
+    return Format(
+        name=name, source=_SOURCE, endian="big", length=length, magic=b"", fields=fields, products=products
+    )  # fmt: skip
 
 
 H5074 = Format(
-    name="govee.h5074", source=_SOURCE, endian="little", length=7, magic=b"\x00",
+    name="govee.h5074", products="H5074", source=_SOURCE, endian="little", length=7, magic=b"\x00",
     fields=(
         Field("temperature", at=1, type="i16", scale="0.01"),
         Field("humidity", at=3, type="u16", scale="0.01"),
@@ -206,11 +210,12 @@ H5074 = Format(
 )  # fmt: skip
 
 H5051 = Format(
-    name="govee.h5051", source=_SOURCE, endian="little", length=9, magic=b"\x00", fields=H5074.fields
-)  # H5051, H5052, H5071
+    name="govee.h5051", products="H5051, H5052, H5071", source=_SOURCE, endian="little", length=9, magic=b"\x00",
+    fields=H5074.fields,
+)  # fmt: skip
 
 H5179 = Format(
-    name="govee.h5179", source=_SOURCE, endian="little", length=9, magic=b"\xec\x00\x01\x01",
+    name="govee.h5179", products="H5179", source=_SOURCE, endian="little", length=9, magic=b"\xec\x00\x01\x01",
     fields=(
         Field("temperature", at=4, type="i16", scale="0.01"),
         Field("humidity", at=6, type="u16", scale="0.01"),
@@ -219,20 +224,29 @@ H5179 = Format(
 )  # fmt: skip
 
 # With the two bytes in the place of the company identifier.
-H5181 = _meat("govee.h5181", 16, _probe(1, 10))  # H5181, H5183
-H5182 = _meat("govee.h5182", 19, _probe(1, 10), _probe(2, 15))
-H5184_FRONT = _meat("govee.h5184.1", 19, _probe(1, 10), _probe(2, 15))
-H5184_BACK = _meat("govee.h5184.2", 19, _probe(3, 10), _probe(4, 15))
+H5181 = _meat("govee.h5181", "H5181, H5183", 16, _probe(1, 10))
+H5182 = _meat("govee.h5182", "H5182", 19, _probe(1, 10), _probe(2, 15))
+H5184_FRONT = _meat("govee.h5184.1", "H5184, its first two probes", 19, _probe(1, 10), _probe(2, 15))
+H5184_BACK = _meat("govee.h5184.2", "H5184, its other two probes", 19, _probe(3, 10), _probe(4, 15))
 
-H5075 = _climate("govee.h5075", b"\0", 6)  # H5072, H5075, H5129
-H5101 = _climate("govee.h5101", b"\1\1", 6)  # H5100 to H5105, H5110, H5174, H5177 and the newer H5179
-_H5108 = _climate("govee.h5108", b"\1\1", 8)
+H5075 = _climate("govee.h5075", "H5072, H5075, H5129", b"\0", 6)
+H5101 = _climate(
+    "govee.h5101", "H5100 to H5105, H5110, H5174, H5177 and the newer H5179", b"\1\1", 6
+)  # fmt: skip
+_H5108 = _climate("govee.h5108", "H5108", b"\1\1", 8)
 H5108 = replace(_H5108, decode=_read_h5108, say=None)
-H5178 = Custom("govee.h5178", _SOURCE, _CLIMATE, _read_h5178, _write_h5178, length=9, magic=b"\1\1", say=_say_h5178)
-H5140 = Custom("govee.h5140", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "co2": "1"}, _read_h5140, _write_h5140)
+H5178 = Custom(
+    "govee.h5178", _SOURCE, _CLIMATE, _read_h5178, _write_h5178, length=9, magic=b"\1\1", say=_say_h5178,
+    products="H5178 and the outdoor sensor that it hears",
+)  # fmt: skip
+H5140 = Custom(
+    "govee.h5140", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "co2": "1"}, _read_h5140, _write_h5140,
+    products="H5140",
+)  # fmt: skip
 H5106 = Custom(
-    "govee.h5106", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "pm2_5": "1"}, _read_h5106, _write_h5106
-)
+    "govee.h5106", _SOURCE, {"temperature": "0.1", "humidity": "0.1", "pm2_5": "1"}, _read_h5106, _write_h5106,
+    products="H5106",
+)  # fmt: skip
 
 FORMATS = (
     H5075, H5074, H5051, H5101, H5108, H5178, H5179, H5106, H5140, H5181, H5182, H5184_FRONT, H5184_BACK

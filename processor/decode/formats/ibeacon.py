@@ -27,6 +27,7 @@ def _uuid_bytes(value: Value) -> bytes:
 
 IBEACON = Format(
     name="ibeacon", source="Apple, Proximity Beacon Specification R1", endian="big", length=23, magic=b"\x02\x15",
+    products="any iBeacon",
     fields=(
         Field("uuid", at=2, type="bytes", size=16, codec=Codec(_uuid, _uuid_bytes)),
         Field("major", at=18, type="u16"),

@@ -31,7 +31,7 @@ _FIELDS = (
 )
 IBS = Format(
     name="inkbird.ibs", source="github.com/Bluetooth-Devices/inkbird-ble 1.7", endian="little", length=LENGTH,
-    magic=b"", fields=_FIELDS,
+    magic=b"", fields=_FIELDS, products="IBS-TH, IBS-TH2, IBS-P01B",
 )  # fmt: skip
 
 FORMATS = (IBS,)
@@ -54,7 +54,7 @@ def check(data: bytes, at: int) -> None:
         raise DecodeError("range", "battery or humidity above 100 %", where=IBS.name, payload=payload)
 
 
-_TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=("humidity",))}
+_TABLES = {"sps": replace(IBS, check=check), "tps": replace(IBS, check=check, unmeasured=(("humidity",),))}
 _READERS = {name: table.compile() for name, table in _TABLES.items()}
 _WAYS = {name: {1 + LENGTH: table.compile_whole(BORROWED_HEAD)} for name, table in _TABLES.items()}
 

@@ -21,6 +21,7 @@ from processor.reading import Value
 UUID = 0xF525
 UUID_NEW = 0xF51C
 _SOURCE = "sensor.jaalee.com, scan API, as in github.com/custom-components/ble_monitor 12.9, jaalee.py"
+_JHT = "JHT (F525)"
 _FULL = 0xFFFF
 
 
@@ -45,16 +46,16 @@ def _climate(at: int) -> tuple[Field, Field]:
 
 
 BEACON = Format(
-    name="jaalee.beacon", source=_SOURCE, endian="big", length=24,
+    name="jaalee.beacon", products=_JHT, source=_SOURCE, endian="big", length=24,
     magic=bytes.fromhex("0215ebefd08370a247c89837e7b5634df525"),
     fields=(*_climate(18), Field("tx_power", at=22, type="i8"), Field("battery", at=23, type="u8")),
 )  # fmt: skip
 SERVICE = Format(
-    name="jaalee.service", source=_SOURCE, endian="big", length=11, magic=b"",
+    name="jaalee.service", products=_JHT, source=_SOURCE, endian="big", length=11, magic=b"",
     fields=(Field("battery", at=0, type="u8"), Field("address", at=1, type="mac.le"), *_climate(7)),
 )  # fmt: skip
 SERVICE_NEW = Format(
-    name="jaalee.service_new", source=_SOURCE, endian="big", length=12, magic=b"",
+    name="jaalee.service_new", products="JHT (F51C)", source=_SOURCE, endian="big", length=12, magic=b"",
     fields=(Field("battery", at=0, type="u8"), Field("address", at=1, type="mac.le"), *_climate(8)),
 )  # fmt: skip
 

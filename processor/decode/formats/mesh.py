@@ -215,6 +215,7 @@ SENSOR_STATUS = Custom(
     _STEPS | {"presence": None},
     _read,
     _write,
+    products="any Bluetooth Mesh sensor whose messages a gateway decrypts",
 )
 
 FORMATS = (SENSOR_STATUS,)

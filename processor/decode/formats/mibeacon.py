@@ -34,6 +34,7 @@ ASSOCIATED = b"\x11"
 MIBEACON = TlvFormat(
     name="mibeacon", source="github.com/MiEcosystem/miio_open, ble/03 and 04", objects=OBJECTS, id_size=2,
     counter="packet_id", encrypted=True, extra={"packet_id": "1"},
+    products="LYWSDCGQ, LYWSD03MMC, MCCGQ02HL, MUE4094RT, RTCGQ02LM, SJWS02LM and others that xiaomi-ble 1.21 knows",
 )  # fmt: skip
 
 FORMATS = (MIBEACON,)

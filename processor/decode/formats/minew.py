@@ -21,6 +21,7 @@ FIXED_8_8 = "0.00390625"
 _SOURCE = "github.com/reelyactive/advlib-ble-services 1.7, lib/minew.js"
 _INFO = "Minew, MiniBeaconPlus Configuration Instruction, 2.2"
 _S_SOURCE = "github.com/reelyactive/advlib-ble-manufacturers 1.14, lib/minew.js"
+_PLUS = "MiniBeaconPlus: S1, E5 to E9, B10 and others"
 _BIT = (False, True)
 _ANY = (False, *[True] * 255)
 _BATTERY = Field("battery", at=2, type="u8")
@@ -35,12 +36,12 @@ def _name(data: bytes) -> str:
         raise DecodeError("utf-8", f"device_name: {error}", where="minew.info", offset=_NAME, payload=data) from None
 
 
-def _frame(kind: str, version: int, length: int, *fields: Field, source: str = _SOURCE) -> Format:
+def _frame(kind: str, products: str, version: int, length: int, *fields: Field) -> Format:
     """Return a frame: 0xA1, its version, the battery, its fields, and the address."""
     address = Field("address", at=length - 6, type="mac.le")
     return Format(
-        name=f"minew.{kind}", source=source, endian="big", length=length, magic=bytes((0xA1, version)),
-        fields=(_BATTERY, *fields, address),
+        name=f"minew.{kind}", source=_SOURCE, endian="big", length=length, magic=bytes((0xA1, version)),
+        fields=(_BATTERY, *fields, address), products=products,
     )  # fmt: skip
 
 
@@ -49,22 +50,22 @@ def _flag(name: str, size: int = 1) -> Field:
 
 
 CLIMATE = _frame(
-    "climate", 0x01, 13,
+    "climate", "S1", 0x01, 13,
     Field("temperature", at=3, type="i16", scale=FIXED_8_8), Field("humidity", at=5, type="i16", scale=FIXED_8_8),
 )  # fmt: skip
-LIGHT = _frame("light", 0x02, 10, _flag("light"))
+LIGHT = _frame("light", "E6", 0x02, 10, _flag("light"))
 ACCELERATION = _frame(
-    "acceleration", 0x03, 15,
+    "acceleration", "E8", 0x03, 15,
     *(Field(f"acceleration_{axis}", at=at, type="i16", scale=FIXED_8_8) for axis, at in (("x", 3), ("y", 5), ("z", 7))),
 )  # fmt: skip
-ILLUMINANCE = _frame("illuminance", 0x05, 11, Field("illuminance", at=3, type="u16"))
-PIR = _frame("pir", 0x11, 11, _flag("motion", 2))
-TEMPERATURE = _frame("temperature", 0x13, 11, Field("temperature", at=3, type="i16", scale=FIXED_8_8))
-VIBRATION = _frame("vibration", 0x18, 14, Field("vibration", at=7, type="u8", bits=(0, 1), lookup=_BIT))
-TAMPER = _frame("tamper", 0x20, 10, _flag("tamper"))
-LEAK = _frame("leak", 0x21, 10, _flag("moisture_detected"))
+ILLUMINANCE = _frame("illuminance", _PLUS, 0x05, 11, Field("illuminance", at=3, type="u16"))
+PIR = _frame("pir", _PLUS, 0x11, 11, _flag("motion", 2))
+TEMPERATURE = _frame("temperature", _PLUS, 0x13, 11, Field("temperature", at=3, type="i16", scale=FIXED_8_8))
+VIBRATION = _frame("vibration", _PLUS, 0x18, 14, Field("vibration", at=7, type="u8", bits=(0, 1), lookup=_BIT))
+TAMPER = _frame("tamper", _PLUS, 0x20, 10, _flag("tamper"))
+LEAK = _frame("leak", _PLUS, 0x21, 10, _flag("moisture_detected"))
 INFO = Format(
-    name="minew.info", source=_INFO, endian="big", length=_NAME, magic=b"\xa1\x08",
+    name="minew.info", products=_PLUS, source=_INFO, endian="big", length=_NAME, magic=b"\xa1\x08",
     fields=(
         _BATTERY,
         Field("address", at=3, type="mac.le"),
@@ -73,7 +74,7 @@ INFO = Format(
 )  # fmt: skip
 
 S3 = Format(
-    name="minew.s3", source=_S_SOURCE, endian="big", length=16, magic=b"\xa3\x03",
+    name="minew.s3", products="S3", source=_S_SOURCE, endian="big", length=16, magic=b"\xa3\x03",
     fields=(
         _BATTERY,
         Field("temperature", at=3, type="i16", scale=FIXED_8_8),
@@ -82,7 +83,7 @@ S3 = Format(
     ),
 )  # fmt: skip
 S4 = Format(
-    name="minew.s4", source=_S_SOURCE, endian="big", length=15, magic=b"\xa4\x01",
+    name="minew.s4", products="S4", source=_S_SOURCE, endian="big", length=15, magic=b"\xa4\x01",
     fields=(
         _BATTERY,
         Field("door", at=3, type="u8", lookup=_ANY),  # an alarm is a door that is open

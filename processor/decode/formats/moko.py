@@ -12,13 +12,14 @@ from processor.decode.fields import Decoded, Field, Format
 
 UUID = 0xFEAB
 _SOURCE = "github.com/theengs/decoder, MBXPRO"
+_PRODUCTS = "H4, H6 (BeaconX Pro)"
 
 DEVICE = Format(
-    name="moko.device", source=_SOURCE, endian="big", length=5, magic=b"\x40",
+    name="moko.device", source=_SOURCE, endian="big", length=5, magic=b"\x40", products=_PRODUCTS,
     fields=(Field("battery_voltage", at=3, type="u16", scale="0.001"),),
 )  # fmt: skip
 CLIMATE = Format(
-    name="moko.climate", source=_SOURCE, endian="big", length=9, magic=b"\x70",
+    name="moko.climate", source=_SOURCE, endian="big", length=9, magic=b"\x70", products=_PRODUCTS,
     fields=(
         Field("temperature", at=3, type="i16", scale="0.1"),
         Field("humidity", at=5, type="u16", scale="0.1"),

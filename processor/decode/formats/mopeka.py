@@ -19,6 +19,7 @@ TYPES = frozenset((0x03, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x12))
 
 PRO = Format(
     name="mopeka.pro", source="github.com/Bluetooth-Devices/mopeka-iot-ble 1.0", endian="little", length=10, magic=b"",
+    products="Pro Check, Pro Plus, Pro Check H2O, Pro Check Universal, Lippert BottleCheck, Pro 200, TD40",
     fields=(
         Field("device_type_id", at=0, type="u8"),
         Field("battery_voltage", at=1, type="u8", bits=(0, 7), scale="0.03125"),

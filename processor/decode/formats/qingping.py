@@ -39,6 +39,10 @@ _EVENTS = frozenset((EVENT,))
 
 QINGPING = TlvFormat(
     name="qingping", source="github.com/Bluetooth-Devices/qingping-ble 1.3, parser.py", id_size=1, counter="packet_id",
+    products=(
+        "CGG1, CGG3, CGH1, CGP1W, CGP22C, CGP23W, CGD1, CGDN1, CGM1, CGDK2, CGPR1, CGF1W, CGC1, CGR1PC (door, climate, "
+        "motion, CO2, air monitors)"
+    ),
     objects=(
         Tlv(0x01, 4, (
             Field("temperature", at=0, type="i16", scale="0.1"), Field("humidity", at=2, type="u16", scale="0.1"),

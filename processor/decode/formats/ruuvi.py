@@ -16,6 +16,7 @@ COMPANY = 0x0499
 
 RAWV1 = Format(
     name="ruuvi.3", source="docs.ruuvi.com, data format 3 (RAWv1)", endian="big", length=14, magic=b"\x03",
+    products="RuuviTag, firmware 1",
     fields=(
         Field("humidity", at=1, type="u8", scale="0.5"),
         Field("temperature", at=2, type="sign.int.cents", scale="0.01"),
@@ -29,6 +30,7 @@ RAWV1 = Format(
 
 RAWV2 = Format(
     name="ruuvi.5", source="docs.ruuvi.com, data format 5 (RAWv2)", endian="big", length=24, magic=b"\x05",
+    products="RuuviTag, RuuviTag Pro",
     fields=(
         Field("temperature", at=1, type="i16", scale="0.005", invalid=0x8000),
         Field("humidity", at=3, type="u16", scale="0.0025", invalid=0xFFFF),
@@ -53,6 +55,7 @@ def _illuminance(code: int) -> float | None:
 
 DF6 = Format(
     name="ruuvi.6", source="docs.ruuvi.com, data format 6", endian="big", length=20, magic=b"\x06",
+    products="Ruuvi Air",
     fields=(
         Field("temperature", at=1, type="i16", scale="0.005", invalid=0x8000),
         Field("humidity", at=3, type="u16", scale="0.0025", invalid=0xFFFF),
@@ -69,6 +72,7 @@ DF6 = Format(
 
 E1 = Format(
     name="ruuvi.e1", source="docs.ruuvi.com, data format E1", endian="big", length=40, magic=b"\xe1",
+    products="Ruuvi Air, extended advertising",
     fields=(
         Field("temperature", at=1, type="i16", scale="0.005", invalid=0x8000),
         Field("humidity", at=3, type="u16", scale="0.0025", invalid=0xFFFF),

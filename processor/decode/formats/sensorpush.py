@@ -34,7 +34,7 @@ _HTP: Digits = (
 )  # fmt: skip
 
 
-def _packed(name: str, start: int, size: int, digits: Digits) -> Custom:
+def _packed(name: str, products: str, start: int, size: int, digits: Digits) -> Custom:
     """Return a format of `size` bytes that starts with `start`, its page and type."""
 
     def read(data: bytes) -> Decoded:
@@ -59,7 +59,7 @@ def _packed(name: str, start: int, size: int, digits: Digits) -> Custom:
         return bytes([start]) + number.to_bytes(size - 1, "little")
 
     steps = {quantity: "1" if quantity == "pressure" else "0.0025" for quantity, _, _ in digits}
-    return Custom(name, _SOURCE, steps, read, write)
+    return Custom(name, _SOURCE, steps, read, write, products=products)
 
 
 def _read_ht1(data: bytes) -> Decoded:
@@ -84,9 +84,9 @@ def _write_ht1(values: Mapping[str, Value]) -> bytes:
     return (1 << 26 | temperature << 12 | humidity).to_bytes(4, "little")
 
 
-HTW = _packed("sensorpush.htw", 0x04, 5, _HT)
-HTP = _packed("sensorpush.htp", 0x00, 7, _HTP)
-HT1 = Custom("sensorpush.ht1", _SOURCE, {"temperature": None, "humidity": None}, _read_ht1, _write_ht1)
+HTW = _packed("sensorpush.htw", "HT.w", 0x04, 5, _HT)
+HTP = _packed("sensorpush.htp", "HTP.xw", 0x00, 7, _HTP)
+HT1 = Custom("sensorpush.ht1", _SOURCE, {"temperature": None, "humidity": None}, _read_ht1, _write_ht1, products="HT1")
 
 FORMATS = (HT1, HTW, HTP)
 _BY_START = {0x04: HTW.decode, 0x00: HTP.decode}

@@ -8,7 +8,8 @@ Only the service data, which come with the scan response, tell the model (and th
 the same identifier for every product. So the model is taken from service data that stand beside, else from `model`,
 what `model_of` said of an earlier advertisement, else nothing is said. Where both say the same, the service data do.
 
-A meter whose temperature and humidity are all zero has not measured yet. Nothing is known to count measurements. The
+A meter whose temperature and humidity are all zero has not measured yet; where its battery is zero too it says nothing
+at all, and a CO2 or a light of zero is none. Nothing is known to count measurements. The
 seconds since something last moved, whose 17 bits are scattered, and the counts of entrances are not read.
 """
 
@@ -50,17 +51,19 @@ def _models(*names: str) -> frozenset[str]:
 
 
 _ADDRESS = Field("address", at=0, type="mac")
-_UNMEASURED = ("temperature", "humidity")
+_UNMEASURED = (("temperature", "humidity"),)
 _TYPE = b"\x5f"
 """The bits of a device type that count: the highest is for pairing, and either case of its letter is the product."""
 _BATTERY = Field("battery", at=2, type="u8", bits=(0, 7))
 
 METER = Format(
-    name="switchbot.meter", source=_API + "meter.md", endian="big", length=6, magic=b"T", mask=_TYPE,
-    fields=(_BATTERY, *_climate(3)), unmeasured=_UNMEASURED,
+    name="switchbot.meter", products="Meter, Meter Plus",
+    source=_API + "meter.md", endian="big", length=6, magic=b"T", mask=_TYPE,
+    fields=(_BATTERY, *_climate(3)), unmeasured=(*_UNMEASURED, ("battery", "temperature", "humidity")),
 )  # fmt: skip
 MOTION = Format(
-    name="switchbot.motion", source=_API + "motionsensor.md", endian="big", length=6, magic=b"s", mask=_TYPE,
+    name="switchbot.motion", products="Motion Sensor",
+    source=_API + "motionsensor.md", endian="big", length=6, magic=b"s", mask=_TYPE,
     fields=(
         Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
         _BATTERY,
@@ -68,7 +71,8 @@ MOTION = Format(
     ),
 )  # fmt: skip
 CONTACT = Format(
-    name="switchbot.contact", source=_API + "contactsensor.md", endian="big", length=9, magic=b"d", mask=_TYPE,
+    name="switchbot.contact", products="Contact Sensor",
+    source=_API + "contactsensor.md", endian="big", length=9, magic=b"d", mask=_TYPE,
     fields=(
         Field("motion", at=1, type="u8", bits=(6, 1), lookup=_BIT),
         _BATTERY,
@@ -79,26 +83,38 @@ CONTACT = Format(
     ),
 )  # fmt: skip
 BATTERY = Format(
-    name="switchbot.battery", source=_LIBRARY + "meter.py", endian="big", length=3, magic=b"w", fields=(_BATTERY,)
-)
+    name="switchbot.battery", products="Outdoor Meter, Meter Pro, Meter Pro CO2",
+    source=_LIBRARY + "meter.py", endian="big", length=3, magic=b"w", fields=(_BATTERY,),
+)  # fmt: skip
 
 CLIMATE = Format(
-    name="switchbot.climate", source=_LIBRARY + "meter.py", endian="big", length=11, magic=b"",
+    name="switchbot.climate", products="Meter, Meter Plus, Outdoor Meter, Meter Pro",
+    source=_LIBRARY + "meter.py", endian="big", length=11, magic=b"",
     fields=(_ADDRESS, *_climate(8)), unmeasured=_UNMEASURED,
     models=_models("meter", "meter_plus", "outdoor_meter", "meter_pro"),
 )  # fmt: skip
 CLIMATE_CO2 = Format(
-    name="switchbot.climate_co2", source=_LIBRARY + "meter.py", endian="big", length=15, magic=b"",
-    fields=(_ADDRESS, *_climate(8), Field("co2", at=13, type="u16", invalid_from=10_000)),
+    name="switchbot.climate_co2", products="Meter Pro CO2",
+    source=_LIBRARY + "meter.py", endian="big", length=15, magic=b"",
+    fields=(
+        _ADDRESS,
+        *_climate(8),
+        Field("co2", at=13, type="u16", invalid=0, invalid_from=10_000),  # it measures 400 to 9999
+    ),
     unmeasured=_UNMEASURED, models=_models("meter_pro_co2"),
 )  # fmt: skip
 HUB2 = Format(
-    name="switchbot.hub2", source=_LIBRARY + "hub2.py", endian="big", length=16, magic=b"",
-    fields=(_ADDRESS, Field("light_level", at=12, type="u8", bits=(0, 5)), *_climate(13)),
+    name="switchbot.hub2", products="Hub 2", source=_LIBRARY + "hub2.py", endian="big", length=16, magic=b"",
+    fields=(
+        _ADDRESS,
+        Field("light_level", at=12, type="u8", bits=(0, 5), invalid=0),  # 1 to 21
+        *_climate(13),
+    ),
     unmeasured=_UNMEASURED, models=_models("hub2"),
 )  # fmt: skip
 MOTION_PASSIVE = Format(
-    name="switchbot.motion.passive", source=_LIBRARY + "motion.py", endian="big", length=8, magic=b"",
+    name="switchbot.motion.passive", products="Motion Sensor",
+    source=_LIBRARY + "motion.py", endian="big", length=8, magic=b"",
     fields=(
         _ADDRESS,
         Field("motion", at=7, type="u8", bits=(6, 1), lookup=_BIT),
@@ -107,7 +123,8 @@ MOTION_PASSIVE = Format(
     models=_models("motion"),
 )  # fmt: skip
 CONTACT_PASSIVE = Format(
-    name="switchbot.contact.passive", source=_LIBRARY + "contact.py", endian="big", length=13, magic=b"",
+    name="switchbot.contact.passive", products="Contact Sensor",
+    source=_LIBRARY + "contact.py", endian="big", length=13, magic=b"",
     fields=(
         _ADDRESS,
         Field("motion", at=7, type="u8", bits=(7, 1), lookup=_BIT),
@@ -119,7 +136,8 @@ CONTACT_PASSIVE = Format(
     models=_models("contact"),
 )  # fmt: skip
 LEAK = Format(
-    name="switchbot.leak", source=_LIBRARY + "leak.py", endian="big", length=9, magic=b"",
+    name="switchbot.leak", products="Water Leak Detector",
+    source=_LIBRARY + "leak.py", endian="big", length=9, magic=b"",
     fields=(
         _ADDRESS,
         Field("battery", at=7, type="u8", bits=(0, 7)),

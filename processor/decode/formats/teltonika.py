@@ -93,7 +93,7 @@ EYE = Custom(
         "temperature": "0.01", "humidity": "1", "magnet": None, "moving": None, "movement_counter": "1", "pitch": "1",
         "roll": "1", "battery_low": None, "battery_voltage": "0.01",
     },
-    _read, _write,
+    _read, _write, products="EYE sensor (BTSMP1), EYE beacon (BTSID1)",
 )  # fmt: skip
 
 FORMATS = (EYE,)

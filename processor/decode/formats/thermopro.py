@@ -22,16 +22,16 @@ _CLIMATE_NAMES = ("TP35", "TP39")
 _SOURCE = "github.com/Bluetooth-Devices/thermopro-ble 1.1"
 
 CLIMATE = Format(
-    name="thermopro.tp35x", source=_SOURCE, endian="little", length=6, magic=b"\xc2",
+    name="thermopro.tp35x", products="TP35x, TP39x", source=_SOURCE, endian="little", length=6, magic=b"\xc2",
     fields=(
         Field("temperature", at=1, type="i16", scale="0.1", blank=-1),
         Field("humidity", at=3, type="u8", invalid=0xFF, blank=0xFF),
         Field("battery", at=4, type="u8", bits=(0, 2), lookup=(1, 50, 100, None)),
     ),
-    unmeasured=("temperature", "humidity"),
+    unmeasured=(("temperature", "humidity"),),
 )  # fmt: skip
 PROBE = Format(
-    name="thermopro.tp96x", source=_SOURCE, endian="little", length=7, magic=b"",
+    name="thermopro.tp96x", products="TP96x, TP970", source=_SOURCE, endian="little", length=7, magic=b"",
     fields=(
         Field("channel", at=0, type="u8"),  # which probe, the first is 0
         Field("temperature", at=1, type="u16", offset="-30"),  # in the food
