@@ -61,7 +61,7 @@ class Events:
         """Yield events for one page, from everything on."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED)
         if self._job is None:
-            await self._look()
+            await self._look()  # which may find what another page, that came meanwhile, does not know
         for name, data in self._everything():
             queue.put_nowait(event(name, data))
         self._listeners.add(queue)
@@ -97,8 +97,7 @@ class Events:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._now.wait(), self._refresh)
             self._now.clear()
-            for name, data in await self._look():
-                self._tell(event(name, data))
+            await self._look()
 
     def _tell(self, found: bytes) -> None:
         for queue in list(self._listeners):
@@ -110,8 +109,8 @@ class Events:
             else:
                 queue.put_nowait(found)
 
-    async def _look(self) -> list[tuple[str, Any]]:
-        """Ask every source, and return what changed."""
+    async def _look(self) -> None:
+        """Ask every source, and tell every page what changed."""
         async with self._looking:
             changes: list[tuple[str, Any]] = []
             errors = []
@@ -132,7 +131,8 @@ class Events:
             if errors != self._last.get("trouble", []):
                 self._last["trouble"] = errors
                 changes.append(("trouble", {"error": "; ".join(errors)}))
-            return changes
+            for name, data in changes:
+                self._tell(event(name, data))
 
     def _changed(self, name: str, result: Any) -> list[tuple[str, Any]]:
         before, self._last[name] = self._last.get(name), result
