@@ -5,7 +5,7 @@ again, gets everything first; so nothing it missed matters.
 
     fleet     {now, rows}: every device's row
     devices   {now, rows, gone}: the rows that changed, by address
-    health    the snapshot, with the last sample only as its history
+    health    the snapshot, with the last few samples only as its history
     rejected  {records, objects}
     trouble   {error}: a source could not be read; what the page shows is old
 """
@@ -28,6 +28,9 @@ from processor.dashboard.rejected import Rejected
 KEEPALIVE_SECONDS = 15.0
 QUEUED = 100
 """A page that is so many events behind is let go; it comes again, and gets everything."""
+
+SAMPLES = 5
+"""So many samples of the pipeline's history are sent: what CloudWatch gets late changes some that were sent before."""
 
 LOG = logging.getLogger("processor.dashboard")
 
@@ -168,4 +171,4 @@ def _counts(result: tuple[int, int]) -> dict[str, int]:
 
 
 def _latest(snapshot: dict[str, Any]) -> dict[str, Any]:
-    return snapshot | {"history": {name: column[-1:] for name, column in snapshot["history"].items()}}
+    return snapshot | {"history": {name: column[-SAMPLES:] for name, column in snapshot["history"].items()}}

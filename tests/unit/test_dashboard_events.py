@@ -8,7 +8,7 @@ import json
 from contextlib import aclosing
 from types import SimpleNamespace
 
-from processor.dashboard.events import Events
+from processor.dashboard.events import SAMPLES, Events
 from processor.dashboard.health import nothing
 
 PATIENCE = 5  # seconds until an event that does not come counts as lost
@@ -52,3 +52,14 @@ def test_of_two_pages_opened_at_once_the_first_hears_of_what_the_second_ones_loo
     one, other, later = asyncio.run(open_both())
     assert (one, other) == ([{"device": "D", "seen": 1}], [{"device": "D", "seen": 2}])
     assert later == other
+
+
+def test_the_last_samples_are_sent_and_not_the_last_alone():
+    """CloudWatch's values come late: those of minutes that were sent before have changed since."""
+
+    async def health():
+        async with aclosing(events(dict, range(100)).stream()) as page:
+            return (await until(page, "health"))["history"]
+
+    assert asyncio.run(health()) == dict.fromkeys(("t", "records"), list(range(100))[-SAMPLES:])
+    assert SAMPLES > 3
