@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import islice
 from types import SimpleNamespace
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 
@@ -402,9 +404,21 @@ def test_the_api_gives_devices_history_and_health_as_json(page):
     status, answer = page.ask("/api/devices")
     assert (status, [each["device"] for each in answer["rows"]]) == (200, [ONE])
     assert page.ask(f"/api/devices/{ONE.lower()}")[1]["device"] == ONE
-    assert columns(page.ask(f"/api/devices/{ONE}/series")[1], "temperature")["mean"] == [21.0]
+    assert columns(page.ask(f"/api/series/{ONE}")[1], "temperature")["mean"] == [21.0]
     assert page.ask("/api/pipeline")[1]["note"] == "nobody knows"
     assert page.ask("/api/rejected")[1] == {"records": [], "reasons": {}, "objects": 0, "complete": True}
+
+
+@pytest.mark.parametrize("device", ["acme:a/b", "acme:A 17/x?y", "imsi:295050000000001", "acme:b/series", "acme:a/"])
+def test_a_device_has_a_page_whatever_its_id_holds(page, device):
+    """A slash, which reaches the routes decoded, among them; the same where somebody types it as it is."""
+    page.store.put(device, time.time() - 5, temperature=21.0)
+    page.store.roll_up()
+    for spelled in (quote(device, safe=""), quote(device, safe=":/")):
+        assert page.ask(f"/api/devices/{spelled}")[1]["device"] == device
+        answer = page.ask(f"/api/series/{spelled}")[1]
+        assert (answer["device"], columns(answer, "temperature")["mean"]) == (device, [21.0])
+        assert urlopen(f"{page.dashboard.url}devices/{spelled}").status == 200
 
 
 @pytest.mark.parametrize(
@@ -412,10 +426,10 @@ def test_the_api_gives_devices_history_and_health_as_json(page):
     [
         ("/api/devices/nonsense", 400, "12 hexadecimal digits"),
         (f"/api/devices/{OTHER}", 404, "does not know it"),
-        (f"/api/devices/{OTHER}/series", 404, "does not know it"),
-        (f"/api/devices/{ONE}/series?from=x", 400, "from is a whole number"),
-        (f"/api/devices/{ONE}/series?from=9&to=3", 400, "from is before to"),
-        (f"/api/devices/{ONE}/series?resolution=week", 400, "auto or one of"),
+        (f"/api/series/{OTHER}", 404, "does not know it"),
+        (f"/api/series/{ONE}?from=x", 400, "from is a whole number"),
+        (f"/api/series/{ONE}?from=9&to=3", 400, "from is before to"),
+        (f"/api/series/{ONE}?resolution=week", 400, "auto or one of"),
     ],
 )
 def test_what_makes_no_sense_is_answered_in_words(page, path, status, words):

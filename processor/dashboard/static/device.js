@@ -113,7 +113,7 @@ export function device(address) {
     const reading = quiet ? null : setTimeout(() => say(status, "Reading …"), 400);
     const query = new URLSearchParams({ from, to, resolution: range.detail, points });
     try {
-      const found = await ask(`/api/devices/${encodeURIComponent(address)}/series?${query}`, { signal: mine.signal });
+      const found = await ask(`/api/series/${encodeURIComponent(address)}?${query}`, { signal: mine.signal });
       clearTimeout(reading);
       if (closed) return;
       draw(found, [from / 1000, to / 1000]);
