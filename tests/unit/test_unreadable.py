@@ -224,7 +224,7 @@ def test_the_page_shows_the_rest(tables):
     tables.tables["devices"][A,] |= {"last_seen": {"S": "today"}, "calibration": {"S": "x"}}
     row = Fleet(tables, "processor-devices").rows()[A]
     assert row["seen"] is None
-    found = Series(tables.reader, tables.rollups).read(Device(A), BASE * 1000, (BASE + 300) * 1000)
+    found = Series(tables, "processor-readings", "processor-rollups").read(Device(A), BASE * 1000, (BASE + 300) * 1000)
     assert found["quantities"][0]["mean"] == [20.5, 21.5, 22.5]
 
 

@@ -15,6 +15,10 @@ const DETAILS = [
   ["auto", "Automatic"], ["raw", "Every reading"], ["5m", "5 minutes"], ["hour", "Hours"], ["day", "Days"],
 ];
 const SAID = { raw: "readings", "5m": "five-minute roll-ups", hour: "hourly roll-ups", day: "daily roll-ups" };
+const MUCH = {
+  raw: "the later part is left out: too much for every reading",
+  rolled: "the earlier part as it was rolled up: too many readings to look for what is missing there",
+};
 const LEAST = 10_000; // ms: no closer
 const PATIENCE = 2000; // ms between two looks at what is new
 
@@ -118,7 +122,7 @@ export function device(address) {
       if (closed) return;
       draw(found, [from / 1000, to / 1000]);
       const text = `${period(from, to)}, ${SAID[found.resolution]}`;
-      say(status, found.complete ? text : `${text}; the later part is left out: too much for every reading`);
+      say(status, found.complete ? text : `${text}; ${found.resolution === "raw" ? MUCH.raw : MUCH.rolled}`);
       if (!quiet) announce(text, { now: true });
     } catch (error) {
       if (error.name === "AbortError" || closed) return;
