@@ -152,6 +152,18 @@ class Site:
         """Take a device off the fleet."""
         self.dynamodb.call("DeleteItem", {"TableName": self.settings.devices_table, "Key": {"device": {"S": device}}})
 
+    def put(self, table, key, values):
+        """Write attributes of an item by hand; None takes one away."""
+        names = {f"#{n}": name for n, name in enumerate(values)}
+        kept = {name: values[names[name]] for name in names if values[names[name]] is not None}
+        body = {"TableName": table, "Key": key, "ExpressionAttributeNames": names}
+        if kept:
+            body["UpdateExpression"] = "SET " + ",".join(f"{name}=:{name[1:]}" for name in kept)
+            body["ExpressionAttributeValues"] = {f":{name[1:]}": value for name, value in kept.items()}
+        else:
+            body["UpdateExpression"] = "REMOVE " + ",".join(names)
+        self.dynamodb.call("UpdateItem", body)
+
     def reject(self, *records, reason="unknown"):
         """Put records into quarantine as an older decoder would have, which did not understand them."""
         event = self.event(*records, arrived_at=round(time.time() * 1000), first=next(self._sequence) * 100_000)

@@ -13,6 +13,7 @@ import pytest
 
 from processor.dashboard.server import Dashboard
 from processor.reading import Reading
+from processor.store.tables import slot_of
 
 from .conftest import HOUR, ONE, THREE, TWO
 
@@ -77,6 +78,36 @@ def test_a_device_whose_id_has_a_slash_is_opened_from_the_fleet_and_by_its_addre
         expect(page.locator("h1")).to_have_text("acme:cold room/1")
         expect(page.locator(".latest-value")).to_have_text("-18.5 °C")
     site.forget("acme:cold room/1")
+
+
+def test_what_cannot_be_read_is_counted_and_said_with_what_to_do(site, url, open_page):
+    """On the fleet's page and the device's, in a region that a screen reader hears; and no more once it is mended."""
+    spoilt, at = "acme:spoilt", round(time.time() * 1000) - 500
+    site.store([Reading(spoilt, at, "acme", {"temperature": 7.5}, None, 1)])
+    page = open_page(url)
+    said = page.get_by_role("status").filter(has_text="cannot be read")
+    expect(row(page, spoilt)).to_contain_text("7.5 °C")
+    expect(said).to_have_count(0)
+    slot = {"device": {"S": spoilt}, "slot": {"N": str(slot_of(at))}}
+    site.put(site.settings.readings_table, slot, {"c9.AAAA": {"M": {}}})
+    site.put(site.settings.devices_table, {"device": {"S": spoilt}}, {"calibration": {"S": "x"}})
+    expect(said).to_contain_text("The entry of 1 device cannot be read in full")
+    said.get_by_role("link", name=spoilt).click()
+    expect(said).to_contain_text("2 parts of what is stored of this device cannot be read, and are left out here")
+    said.get_by_text("What it is, and what to do").click()
+    expect(said.get_by_role("listitem")).to_contain_text(
+        [
+            re.compile("calibration.*`processor devices set` writes it anew"),
+            re.compile("c9.AAAA.*correct that attribute, or remove it"),
+        ]
+    )
+    expect(page.locator(".latest-value")).to_have_text("7.5 °C")
+    site.put(site.settings.readings_table, slot, {"c9.AAAA": None})
+    site.put(site.settings.devices_table, {"device": {"S": spoilt}}, {"calibration": None})
+    page.reload()
+    expect(page.locator(".latest-value")).to_have_text("7.5 °C")
+    expect(said).to_have_count(0)
+    site.forget(spoilt)
 
 
 def test_a_value_changes_without_a_reload(site, url, open_page):

@@ -118,7 +118,7 @@ def test_a_row_has_what_is_known_of_a_device(store):
     assert row(store) == {
         "device": ONE, "name": "Cellar", "site": "House", "model": "RuuviTag", "seen": (NOW - 5) * 1000,
         "battery": 80, "voltage": None, "signal": -50, "gateways": 2,
-        "values": [["temperature", 20.5, "°C"], ["humidity", 40, "%"]], "alarms": [],
+        "values": [["temperature", 20.5, "°C"], ["humidity", 40, "%"]], "alarms": [], "unreadable": 0,
     }  # fmt: skip
     found, known = store.fleet().one(ONE)
     assert found["first"] == (NOW - 400) * 1000
