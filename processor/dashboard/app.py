@@ -29,7 +29,9 @@ from processor.errors import DecodeError, ProcessorError, SettingsError
 from processor.reading import device_id
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/devices/{device}", "/pipeline", "/rejected")
+PAGES = ("/", "/devices/{device:path}", "/pipeline", "/rejected")
+"""A device's id may hold slashes, and a path comes decoded: so the id is always the last of it."""
+
 DEFAULT_MS = 3_600_000
 MOST_BODY = 256 * 1024
 
@@ -168,8 +170,8 @@ def app(
         *(Route(path, api.page, methods=["GET"]) for path in PAGES),
         Mount("/static", StaticFiles(directory=STATIC)),
         Route("/api/devices", api.devices, methods=["GET"]),
-        Route("/api/devices/{device}", api.device, methods=["GET"]),
-        Route("/api/devices/{device}/series", api.series, methods=["GET"]),
+        Route("/api/devices/{device:path}", api.device, methods=["GET"]),
+        Route("/api/series/{device:path}", api.series, methods=["GET"]),
         Route("/api/pipeline", api.pipeline, methods=["GET"]),
         Route("/api/rejected", api.rejected, methods=["GET"]),
         Route("/api/events", api.events, methods=["GET"]),

@@ -16,6 +16,10 @@ from processor.dashboard.health import COLUMNS, nothing
 from processor.telemetry import NAMESPACE
 
 PERIOD = 60
+LATE_SECONDS = 60
+"""A minute is shown when it has been over for so long: until then CloudWatch has it in part, or not at all. What comes
+later still is shown with the next answer."""
+
 HOURS = 3
 KEPT_SECONDS = 60.0
 MOST_SHARDS = 100
@@ -134,11 +138,11 @@ class CloudWatchHealth:
         return sorted(found["ShardId"] for found in dimensions if "ShardId" in found)[:MOST_SHARDS]
 
     def _values(self, wanted: list[Query], now: float) -> dict[str, dict[int, float]]:
-        """Return each metric's values by time (epoch seconds)."""
-        end = int(now) // PERIOD * PERIOD
+        """Return each metric's values by time (epoch seconds), of whole minutes only."""
+        end = int(now - LATE_SECONDS) // PERIOD * PERIOD
         request = {
             "StartTime": datetime.fromtimestamp(end - HOURS * 3600, UTC),
-            "EndTime": datetime.fromtimestamp(end + PERIOD, UTC),
+            "EndTime": datetime.fromtimestamp(end, UTC),
             "MetricDataQueries": [_asked(number, query) for number, query in enumerate(wanted)],
         }
         found: dict[str, dict[int, float]] = {query.name: {} for query in wanted}

@@ -5,7 +5,7 @@ again, gets everything first; so nothing it missed matters.
 
     fleet     {now, rows}: every device's row
     devices   {now, rows, gone}: the rows that changed, by address
-    health    the snapshot, with the last sample only as its history
+    health    the snapshot, with the last few samples only as its history
     rejected  {records, objects}
     trouble   {error}: a source could not be read; what the page shows is old
 """
@@ -28,6 +28,9 @@ from processor.dashboard.rejected import Rejected
 KEEPALIVE_SECONDS = 15.0
 QUEUED = 100
 """A page that is so many events behind is let go; it comes again, and gets everything."""
+
+SAMPLES = 5
+"""So many samples of the pipeline's history are sent: what CloudWatch gets late changes some that were sent before."""
 
 LOG = logging.getLogger("processor.dashboard")
 
@@ -61,7 +64,7 @@ class Events:
         """Yield events for one page, from everything on."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED)
         if self._job is None:
-            await self._look()
+            await self._look()  # which may find what another page, that came meanwhile, does not know
         for name, data in self._everything():
             queue.put_nowait(event(name, data))
         self._listeners.add(queue)
@@ -97,8 +100,7 @@ class Events:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._now.wait(), self._refresh)
             self._now.clear()
-            for name, data in await self._look():
-                self._tell(event(name, data))
+            await self._look()
 
     def _tell(self, found: bytes) -> None:
         for queue in list(self._listeners):
@@ -110,8 +112,8 @@ class Events:
             else:
                 queue.put_nowait(found)
 
-    async def _look(self) -> list[tuple[str, Any]]:
-        """Ask every source, and return what changed."""
+    async def _look(self) -> None:
+        """Ask every source, and tell every page what changed."""
         async with self._looking:
             changes: list[tuple[str, Any]] = []
             errors = []
@@ -132,7 +134,8 @@ class Events:
             if errors != self._last.get("trouble", []):
                 self._last["trouble"] = errors
                 changes.append(("trouble", {"error": "; ".join(errors)}))
-            return changes
+            for name, data in changes:
+                self._tell(event(name, data))
 
     def _changed(self, name: str, result: Any) -> list[tuple[str, Any]]:
         before, self._last[name] = self._last.get(name), result
@@ -168,4 +171,4 @@ def _counts(result: tuple[int, int]) -> dict[str, int]:
 
 
 def _latest(snapshot: dict[str, Any]) -> dict[str, Any]:
-    return snapshot | {"history": {name: column[-1:] for name, column in snapshot["history"].items()}}
+    return snapshot | {"history": {name: column[-SAMPLES:] for name, column in snapshot["history"].items()}}

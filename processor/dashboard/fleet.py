@@ -6,14 +6,16 @@ Bindkeys and the names of secrets are in that table too. They are not even read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from processor.dashboard.left_out import left_out
 from processor.reading import QUANTITIES, Value, quantity
 from processor.store.items import pages
 from processor.store.registry import Device, device_of
 from processor.store.states import State, state_from
 from processor.store.tables import SLOT_SECONDS, AttributeValue
+from processor.store.unreadable import Unreadable
 from processor.store.wire import Client
 
 SILENT_SECONDS = 900
@@ -46,10 +48,14 @@ HEADLINES = ("temperature", "humidity", "co2", "pm2_5", "door", "opening", "moti
 
 
 class Known(NamedTuple):
-    """All that the table says of one device. state: None where no reading of it was ever stored."""
+    """All that the table says of one device.
+
+    state: None where no reading of it was ever stored. unreadable: what of the item is left out.
+    """
 
     device: Device
     state: State | None
+    unreadable: Sequence[Unreadable] = ()
 
 
 class Fleet:
@@ -102,7 +108,7 @@ class Fleet:
             yield from map(_known, items)
 
     def _row(self, known: Known, now: float) -> dict[str, Any]:
-        device, state = known
+        device, state, unreadable = known
         row: dict[str, Any] = {
             "device": device.address,
             "name": device.name,
@@ -115,6 +121,7 @@ class Fleet:
             "gateways": 0,
             "values": [],
             "alarms": [],
+            "unreadable": len(unreadable),
         }
         if state is None:
             return row
@@ -140,7 +147,10 @@ class Fleet:
 
 
 def _known(item: Mapping[str, AttributeValue]) -> Known:
-    return Known(device_of(item), state_from(item))
+    noted: list[Unreadable] = []
+    state = state_from(item, noted.append)
+    device = device_of(item)
+    return Known(device, state, (*device.unreadable, *noted))
 
 
 def _near(state: State) -> dict[str, int | None]:
@@ -163,10 +173,11 @@ def _headlines(latest: Mapping[str, Value]) -> list[str]:
 
 def _details(known: Known) -> dict[str, Any]:
     """Return what only a device's own page shows."""
-    device, state = known
+    device, state, unreadable = known
+    said = {"left_out": left_out(unreadable)}
     if state is None:
-        return {"first": None, "format": None, "latest": [], "heard_by": [], "calibrated": False}
-    return {
+        return said | {"first": None, "format": None, "latest": [], "heard_by": [], "calibrated": False}
+    return said | {
         "first": state.first_seen,
         "format": state.format,
         "latest": [

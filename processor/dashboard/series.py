@@ -1,22 +1,28 @@
 """One device's history as columns to draw: readings, or roll-ups where there would be too many, with min and max.
 
 Whatever the time asked for, about as many points travel as can be seen. A line is drawn of the means; where a point
-stands for several values it has their least and greatest too, so that no peak is lost.
+stands for several values it has their least and greatest too, so that no peak is lost. Roll-ups that the table lacks
+are computed from the readings, as a query's are.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from processor.ask.query import Source
+from processor.dashboard.left_out import left_out
 from processor.errors import SettingsError
 from processor.reading import Reading, Value, quantity
+from processor.store.parallel import ahead
 from processor.store.reader import Reader, once
 from processor.store.registry import Calibration, Device
-from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, folded, rollup_of, window
+from processor.store.rollups import RANGE_MS, RANGE_SECONDS, Rollup, Rollups, folded
 from processor.store.tables import SKEW_MS, Slot
+from processor.store.unreadable import Note, Unread
+from processor.store.wire import Client
 
 HOUR, DAY = 3600, 86400
 RESOLUTIONS = {"raw": 0, "5m": RANGE_SECONDS, "hour": HOUR, "day": DAY}
@@ -30,18 +36,27 @@ MOST_POINTS = 100_000
 MOST_SLOTS = 20_000
 """So many items of the table are read for one answer: 3½ days without a break."""
 
-LATE_SECONDS = 900
-"""The roll-up function gathers changes for five minutes on AWS: what is younger than this is rolled up here."""
+PIECE_MS = DAY * 1000
+"""Roll-ups are read in such pieces, THREADS at once, the latest first."""
+
+FEW = 7
+"""For more pieces than these it is asked first from when to when there is anything."""
+
+THREADS = 2
+FILLED = 100_000
+"""When so many readings were read for one answer in place of roll-ups, the pieces before have only what the table has.
+THREADS pieces may be under way then. A device that is heard every six minutes comes to as many in more than a year."""
 
 GATEWAYS = 8
 """The signal is drawn for so many gateways: those that heard the device most often."""
 
 
 class Series:
-    """Reads one device's history. clock: epoch seconds."""
+    """Reads one device's history, from the tables of these names. clock: epoch seconds."""
 
-    def __init__(self, reader: Reader, rollups: Rollups, *, clock: Callable[[], float] = time.time) -> None:
-        self._reader = reader
+    def __init__(self, client: Client, readings: str, rollups: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._client = client
+        self._readings = readings
         self._rollups = rollups
         self._clock = clock
 
@@ -52,6 +67,7 @@ class Series:
 
         `quantities`: a list of {name, unit, kind, t, mean} and, where points stand for several values, min and max;
         `t` in seconds. `signal`: RSSI by gateway over a common t, or None where roll-ups are read, which have none.
+        `complete`: false where not all was looked at, for there was too much. `left_out`: what cannot be read.
         Raises SettingsError for times or a resolution that make no sense.
         """
         if not 0 <= start < end:
@@ -61,38 +77,68 @@ class Series:
         points = max(10, min(points, MOST_POINTS))
         if resolution == "auto":
             resolution = next(name for name, seconds in AUTOMATIC if end - start <= seconds * 1000)
-        answer = {"device": device.address, "from": start, "to": end, "resolution": resolution, "complete": True}
+        unread = Unread()
+        reader = Counted(self._client, self._readings, clock=self._clock, note=unread.add)
         if resolution == "raw":
-            return answer | self._raw(device, start, end, points)
-        rollups = folded(self._ranges(device.address, start, end), RESOLUTIONS[resolution])
-        return answer | {"quantities": _from_rollups(device, list(rollups), points), "signal": None}
+            found = _raw(reader, device, start, end, points)
+        else:
+            found = self._rolled(reader, device, start, end, RESOLUTIONS[resolution], points, unread.add)
+        answer = {"device": device.address, "from": start, "to": end, "resolution": resolution}
+        return answer | found | {"left_out": left_out(unread)}
 
-    def _raw(self, device: Device, start: int, end: int, points: int) -> dict[str, Any]:
-        slots = list(islice(self._reader.slots(device.address, start - SKEW_MS, end + SKEW_MS), MOST_SLOTS + 1))
-        complete = len(slots) <= MOST_SLOTS
-        cells = chain.from_iterable(slot.cells.values() for slot in slots[:MOST_SLOTS])
-        readings = [reading for reading in once(cells) if start <= (reading.at or 0) < end]
+    def _rolled(
+        self, reader: Counted, device: Device, start: int, end: int, seconds: int, points: int, note: Note
+    ) -> dict[str, Any]:
+        source = Source(reader, Rollups(self._client, self._rollups, note=note), threads=THREADS, clock=self._clock)
+        pieces = self._pieces(source, device.address, start, end)
+
+        def read(piece: tuple[int, int]) -> tuple[list[Rollup], bool]:
+            begin, finish = piece
+            if reader.cells < FILLED:
+                return source.rolled(device.address, begin, finish), True
+            return list(source.rollups.read(device.address, begin // 1000, finish // 1000)), False
+
+        parts = [found for _, found in ahead(pieces, read, threads=THREADS, weigh=lambda _: 1, most=THREADS)]
+        rollups = chain.from_iterable(part for part, _ in reversed(parts))
         return {
-            "complete": complete,
-            "quantities": _from_readings(device, readings, start, end, points),
-            "signal": _signal(slots, start // 1000, end // 1000, points),
+            "complete": all(complete for _, complete in parts),
+            "quantities": _from_rollups(device, list(folded(rollups, seconds)), points),
+            "signal": None,
         }
 
-    def _ranges(self, device: str, start: int, end: int) -> Iterable[Rollup]:
-        """Yield the device's roll-ups in order, the latest ones computed from its readings."""
-        first = start // 1000 // RANGE_SECONDS * RANGE_SECONDS
-        last = -(-end // 1000)
-        now = self._clock()
-        late = min(last, max(first, int(now - LATE_SECONDS) // RANGE_SECONDS * RANGE_SECONDS))
-        if first < late:
-            yield from self._rollups.read(device, first, late)
-        if late < last:
-            count = -(-(min(last, int(now) + RANGE_SECONDS) - late) // RANGE_SECONDS)
-            slots = list(self._reader.slots(device, *window(late, count))) if count > 0 else []
-            for start_of in range(late, late + count * RANGE_SECONDS, RANGE_SECONDS):
-                rollup = rollup_of(device, start_of, slots)
-                if rollup is not None:
-                    yield rollup
+    def _pieces(self, source: Source, device: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield [start, end) in pieces of whole ranges, the latest first; of a long time where there is anything."""
+        end = min(end, round(self._clock() * 1000) + RANGE_MS)
+        if end - start > FEW * PIECE_MS:
+            start, end = source.extent(device, start, end) or (0, 0)
+        first, last = start // RANGE_MS * RANGE_MS, -(-end // RANGE_MS) * RANGE_MS
+        while first < last:
+            cut = max(first, (last - 1) // PIECE_MS * PIECE_MS)
+            yield cut, last
+            last = cut
+
+
+class Counted(Reader):
+    """A reader that counts the readings it gave: `cells`."""
+
+    cells = 0
+
+    def slots(self, device: str, start: int, end: int) -> Iterator[Slot]:
+        """Yield the device's slots that touch [start, end) (ms since 1970), in order."""
+        for slot in super().slots(device, start, end):
+            self.cells += len(slot.cells)
+            yield slot
+
+
+def _raw(reader: Reader, device: Device, start: int, end: int, points: int) -> dict[str, Any]:
+    slots = list(islice(reader.slots(device.address, start - SKEW_MS, end + SKEW_MS), MOST_SLOTS + 1))
+    cells = chain.from_iterable(slot.cells.values() for slot in slots[:MOST_SLOTS])
+    readings = [reading for reading in once(cells) if start <= (reading.at or 0) < end]
+    return {
+        "complete": len(slots) <= MOST_SLOTS,
+        "quantities": _from_readings(device, readings, start, end, points),
+        "signal": _signal(slots, start // 1000, end // 1000, points),
+    }
 
 
 Points = list[tuple[float, float, float, float, int]]

@@ -26,9 +26,7 @@ from processor.quarantine import Quarantine
 from processor.redrive import Redrive
 from processor.rules import Rules
 from processor.settings import Settings
-from processor.store.reader import Reader
 from processor.store.registry import Registry
-from processor.store.rollups import Rollups
 from processor.store.wire import Client
 from processor.store.writer import Writer
 
@@ -62,7 +60,7 @@ def sources(
     )
     return Sources(
         Fleet(dynamodb, settings.devices_table, silent_seconds=silent_seconds),
-        Series(Reader(dynamodb, settings.readings_table), Rollups(dynamodb, settings.rollups_table)),
+        Series(dynamodb, settings.readings_table, settings.rollups_table),
         health,
         Rejected(quarantine, Redrive(quarantine, writer, rules), rules.known),
         refresh,

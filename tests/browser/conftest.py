@@ -33,8 +33,8 @@ from processor.store.reader import Reader
 from processor.store.registry import Device, Registry
 from processor.store.rollups import Rollups
 from processor.store.states import States
-from processor.store.tables import slot_of
-from processor.store.writer import Writer
+from processor.store.tables import cell_name, slot_of
+from processor.store.writer import Group, Writer
 from processor.telemetry import Telemetry
 
 HERE = Path(__file__).resolve().parent
@@ -75,6 +75,7 @@ class Site:
         aws.client("s3").create_bucket(Bucket=self.settings.quarantine_bucket)
         dynamodb = stack.enter_context(contextlib.closing(client(self.settings)))
         self.event = kinesis_event
+        self.dynamodb = dynamodb
         self.reader = Reader(dynamodb, self.settings.readings_table)
         self.registry = Registry(dynamodb, self.settings.devices_table)
         self.quarantine = Quarantine(self.settings.quarantine_bucket, lambda: aws.client("s3"))
@@ -85,7 +86,7 @@ class Site:
         rules = Rules.of(self.settings)
         telemetry = Telemetry("site-ingest", stream=Lines(totals))
         self.ingest = Ingest(self.writer, self.quarantine, telemetry, rules).handle
-        pool = stack.enter_context(ThreadPoolExecutor(16))
+        pool = stack.enter_context(ThreadPoolExecutor(4))  # more wait too long for an answer on a busy machine
         self.roll_up = Aggregator(
             self.reader,
             Rollups(dynamodb, self.settings.rollups_table),
@@ -122,6 +123,16 @@ class Site:
         assert self.ingest(event, self.CONTEXT) == {"batchItemFailures": []}
         self.changed({(device, slot_of(at)) for device, at, _ in readings})
 
+    def store(self, readings):
+        """Write readings as they are into the table, as ingest does, and have them rolled up."""
+        groups = {}
+        for reading in readings:
+            start = slot_of(reading.at)
+            group = groups.setdefault((reading.device, start), Group(reading.device, start, round(time.time()) + 10**6))
+            group.cells[cell_name(reading, reading.at - start * 1000)] = reading
+        assert not self.writer.write(groups.values(), deadline=time.monotonic() + 600).error
+        self.changed(groups)
+
     def changed(self, touched):
         """Have what changed, (device, slot), rolled up, as the table's stream does it."""
         changes = [
@@ -136,6 +147,22 @@ class Site:
             for n, (device, slot) in enumerate(sorted(touched), 1)
         ]
         assert self.roll_up({"Records": changes}, self.CONTEXT) == {"batchItemFailures": []}
+
+    def forget(self, device):
+        """Take a device off the fleet."""
+        self.dynamodb.call("DeleteItem", {"TableName": self.settings.devices_table, "Key": {"device": {"S": device}}})
+
+    def put(self, table, key, values):
+        """Write attributes of an item by hand; None takes one away."""
+        names = {f"#{n}": name for n, name in enumerate(values)}
+        kept = {name: values[names[name]] for name in names if values[names[name]] is not None}
+        body = {"TableName": table, "Key": key, "ExpressionAttributeNames": names}
+        if kept:
+            body["UpdateExpression"] = "SET " + ",".join(f"{name}=:{name[1:]}" for name in kept)
+            body["ExpressionAttributeValues"] = {f":{name[1:]}": value for name, value in kept.items()}
+        else:
+            body["UpdateExpression"] = "REMOVE " + ",".join(names)
+        self.dynamodb.call("UpdateItem", body)
 
     def reject(self, *records, reason="unknown"):
         """Put records into quarantine as an older decoder would have, which did not understand them."""

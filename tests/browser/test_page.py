@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from processor.dashboard.server import Dashboard
+from processor.reading import Reading
+from processor.store.tables import slot_of
 
 from .conftest import HOUR, ONE, THREE, TWO
 
@@ -34,7 +36,7 @@ def ready(page, path):
 
 def ranges(page):
     """The times of every question for a history, in ms, with the resolution."""
-    queries = [parse_qs(urlparse(asked).query) for asked in page.asked if "/series?" in asked]
+    queries = [parse_qs(urlparse(asked).query) for asked in page.asked if "/api/series/" in asked]
     return [(int(query["from"][0]), int(query["to"][0])) for query in queries]
 
 
@@ -66,6 +68,48 @@ def test_names_are_text_whatever_they_hold(url, open_page):
     assert page.locator("main img").count() == 0
 
 
+def test_a_device_whose_id_has_a_slash_is_opened_from_the_fleet_and_by_its_address(site, url, open_page):
+    site.store([Reading("acme:cold room/1", round(time.time() * 1000) - 500, "acme", {"temperature": -18.5}, None, 1)])
+    page = open_page(url)
+    page.get_by_role("link", name="acme:cold room/1").click()
+    for address in (None, f"{url}/devices/acme%3Acold%20room%2F1", f"{url}/devices/acme:cold%20room/1"):
+        if address:
+            page.goto(address)
+        expect(page.locator("h1")).to_have_text("acme:cold room/1")
+        expect(page.locator(".latest-value")).to_have_text("-18.5 °C")
+    site.forget("acme:cold room/1")
+
+
+def test_what_cannot_be_read_is_counted_and_said_with_what_to_do(site, url, open_page):
+    """On the fleet's page and the device's, in a region that a screen reader hears; and no more once it is mended."""
+    spoilt, at = "acme:spoilt", round(time.time() * 1000) - 500
+    site.store([Reading(spoilt, at, "acme", {"temperature": 7.5}, None, 1)])
+    page = open_page(url)
+    said = page.get_by_role("status").filter(has_text="cannot be read")
+    expect(row(page, spoilt)).to_contain_text("7.5 °C")
+    expect(said).to_have_count(0)
+    slot = {"device": {"S": spoilt}, "slot": {"N": str(slot_of(at))}}
+    site.put(site.settings.readings_table, slot, {"c9.AAAA": {"M": {}}})
+    site.put(site.settings.devices_table, {"device": {"S": spoilt}}, {"calibration": {"S": "x"}})
+    expect(said).to_contain_text("The entry of 1 device cannot be read in full")
+    said.get_by_role("link", name=spoilt).click()
+    expect(said).to_contain_text("2 parts of what is stored of this device cannot be read, and are left out here")
+    said.get_by_text("What it is, and what to do").click()
+    expect(said.get_by_role("listitem")).to_contain_text(
+        [
+            re.compile("calibration.*`processor devices set` writes it anew"),
+            re.compile("c9.AAAA.*correct that attribute, or remove it"),
+        ]
+    )
+    expect(page.locator(".latest-value")).to_have_text("7.5 °C")
+    site.put(site.settings.readings_table, slot, {"c9.AAAA": None})
+    site.put(site.settings.devices_table, {"device": {"S": spoilt}}, {"calibration": None})
+    page.reload()
+    expect(page.locator(".latest-value")).to_have_text("7.5 °C")
+    expect(said).to_have_count(0)
+    site.forget(spoilt)
+
+
 def test_a_value_changes_without_a_reload(site, url, open_page):
     page = open_page(url)
     ready(page, "/")
@@ -87,7 +131,7 @@ def test_a_new_device_and_the_count_of_rejected_records_appear(site, url, open_p
     new = "C0:00:00:00:00:77"
     site.send([(new, time.time() - 1, {"temperature": 1.0})])
     expect(page.locator("tbody tr")).to_have_count(4)
-    site.registry._client.call("DeleteItem", {"TableName": site.settings.devices_table, "Key": {"device": {"S": new}}})
+    site.forget(new)
     expect(page.locator("tbody tr")).to_have_count(3)
 
 
@@ -119,11 +163,11 @@ def test_keys_zoom_move_and_read_the_chart(url, open_page):
     page.locator(".plot canvas").first.wait_for()
     plot.focus()
     wide = ranges(page)[-1]
-    with page.expect_response("**/series?*"):
+    with page.expect_response("**/api/series/*"):
         page.keyboard.press("+")
     closer = ranges(page)[-1]
     assert closer[1] - closer[0] == pytest.approx((wide[1] - wide[0]) / 2, rel=0.01)
-    with page.expect_response("**/series?*"):
+    with page.expect_response("**/api/series/*"):
         page.keyboard.press("Shift+ArrowLeft")
     assert ranges(page)[-1][0] == pytest.approx(closer[0] - (closer[1] - closer[0]) / 2, abs=5)
     page.keyboard.press("End")
@@ -131,12 +175,12 @@ def test_keys_zoom_move_and_read_the_chart(url, open_page):
     expect(page.locator("#announcer")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: [\d.]+ °C$"))
     card = page.locator("section").first
     reached = page.locator("#announcer").inner_text().split()[0].rstrip(":")
-    with page.expect_response("**/series?*"):
+    with page.expect_response("**/api/series/*"):
         page.keyboard.press("-")
     expect(card.locator("output")).to_contain_text(reached)  # the cursor stays with its point
     point, line = (card.locator(each).bounding_box() for each in (".u-cursor-pt", ".u-cursor-x"))
     assert point["x"] + point["width"] / 2 == pytest.approx(line["x"] + line["width"], abs=4)
-    with page.expect_response("**/series?*"):
+    with page.expect_response("**/api/series/*"):
         page.keyboard.press("0")
     again = ranges(page)[-1]
     assert again[1] - again[0] == wide[1] - wide[0]

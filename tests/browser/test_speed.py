@@ -9,8 +9,6 @@ import pytest
 
 from processor.dashboard.server import Dashboard
 from processor.reading import Reading
-from processor.store.tables import cell_name, slot_of
-from processor.store.writer import Group
 
 from .conftest import Site
 
@@ -64,7 +62,7 @@ MOVING = """
 
 ANSWERED = """
 () => {
-  const [asked] = performance.getEntriesByType("resource").filter((each) => each.name.includes("/series?"));
+  const [asked] = performance.getEntriesByType("resource").filter((each) => each.name.includes("/api/series/"));
   return [asked.responseEnd - asked.requestStart, performance.now() - asked.responseEnd, asked.encodedBodySize / 1024];
 }
 """
@@ -81,16 +79,17 @@ def large(kinesis_event):
             for n in range(DEVICES - 1)
         )
         site.send([(MANY, now - 1, {"temperature": 20.0})])
-        groups = {}
-        for n in range(POINTS - 1):
-            at = round((now - 2 - n) * 1000)
-            values = {"temperature": 20 + (n % 600) / 100 + (n % 7) / 10}
-            reading = Reading(MANY, at, "ruuvi.5", values, n % 65_000, n & 0xFFFFFF)
-            slot = slot_of(at)
-            group = groups.setdefault(slot, Group(MANY, slot, round(now) + 10**6))
-            group.cells[cell_name(reading, at - slot * 1000)] = reading
-        assert not site.writer.write(groups.values(), deadline=time.monotonic() + 600).error
-        site.changed((MANY, slot) for slot in groups)
+        site.store(
+            Reading(
+                MANY,
+                round((now - 2 - n) * 1000),
+                "ruuvi.5",
+                {"temperature": 20 + (n % 600) / 100 + (n % 7) / 10},
+                n % 65_000,
+                n & 0xFFFFFF,
+            )
+            for n in range(POINTS - 1)
+        )
         yield site, now, stack.enter_context(Dashboard(site.sources, port=0)).url.rstrip("/")
 
 
@@ -145,7 +144,7 @@ def test_a_hundred_thousand_points(large, open_page):
     box = chart.locator(".u-over").bounding_box()
     page.evaluate(MOVING)
     frames(page, "100,000 points, the cursor moving")
-    with page.expect_response("**/series?*") as response:
+    with page.expect_response("**/api/series/*") as response:
         page.mouse.move(box["x"] + 200, box["y"] + 60)
         page.mouse.down()
         page.mouse.move(box["x"] + 300, box["y"] + 60, steps=5)

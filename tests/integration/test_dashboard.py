@@ -115,7 +115,7 @@ def test_cloudwatchs_metrics_become_the_pages_figures(cloudwatch):
 
 def test_shards_that_have_metrics_of_their_own_are_shown_one_by_one(cloudwatch):
     """Kinesis' enhanced monitoring."""
-    at = time.time() // 60 * 60 - 60
+    at = time.time() // 60 * 60 - 120
     names = Names.of("processor-enhanced-")
     for n in range(2):
         dimensions = {"StreamName": "processor-enhanced", "ShardId": f"shardId-00000000000{n}"}

@@ -37,7 +37,7 @@ OPTIONS = {
     "soracom": {"account_id": "111122223333", "external_id": "0123456789abcdef"},
     "customer_managed_key": True,
     "archive": {"enabled": True},
-    "stream": {"mode": "ON_DEMAND", "retention_hours": 48},
+    "stream": {"mode": "ON_DEMAND", "retention_hours": 48, "shard_metrics": True},
     "functions": {
         "tracing": True,
         "reserved_concurrency": {"ingest": 5},

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import islice
 from types import SimpleNamespace
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 
@@ -22,7 +24,7 @@ from processor.dashboard.fleet import Fleet
 from processor.dashboard.health import RunHealth, nothing
 from processor.dashboard.prices import WRITE_UNIT, costs
 from processor.dashboard.rejected import Rejected
-from processor.dashboard.series import Series
+from processor.dashboard.series import THREADS, Series
 from processor.dashboard.server import Dashboard, sources
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.formats import ruuvi
@@ -95,7 +97,7 @@ class Store:
         return Fleet(self.dynamodb, "processor-devices", clock=lambda: now, **options)
 
     def series(self, now=NOW):
-        return Series(self.reader, self.rollups, clock=lambda: now)
+        return Series(self.dynamodb, "processor-readings", "processor-rollups", clock=lambda: now)
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_row_has_what_is_known_of_a_device(store):
     assert row(store) == {
         "device": ONE, "name": "Cellar", "site": "House", "model": "RuuviTag", "seen": (NOW - 5) * 1000,
         "battery": 80, "voltage": None, "signal": -50, "gateways": 2,
-        "values": [["temperature", 20.5, "°C"], ["humidity", 40, "%"]], "alarms": [],
+        "values": [["temperature", 20.5, "°C"], ["humidity", 40, "%"]], "alarms": [], "unreadable": 0,
     }  # fmt: skip
     found, known = store.fleet().one(ONE)
     assert found["first"] == (NOW - 400) * 1000
@@ -216,19 +218,79 @@ def test_a_long_time_is_answered_from_rollups_and_its_end_from_the_readings(stor
     store.roll_up()
     store.put(ONE, NOW - 20, temperature=42.0)
     asked = []
-    store.dynamodb.fault = lambda operation, body: asked.append(body["TableName"])
+    store.dynamodb.fault = lambda operation, body: asked.append((body["TableName"], "ExclusiveStartKey" in body))
     answer = store.series().read(Device(ONE), (NOW - 7 * 3600) * 1000, NOW * 1000)
     found = columns(answer, "temperature")
     assert answer["resolution"] == "5m"
     assert answer["signal"] is None
     assert found["mean"][-1] == 42.0
     assert (min(found["min"]), max(found["max"][:-1])) == (20.0, 24.0)
-    assert sum(name == "processor-readings" for name in asked) <= 2
+    assert asked.count(("processor-readings", False)) == 2  # before the first roll-up, and from the last one on
     hours = columns(
         store.series().read(Device(ONE), (NOW - 7 * 3600) * 1000, NOW * 1000, resolution="hour"), "temperature"
     )
     assert len(hours["t"]) < len(found["t"])
     assert all(t % 3600 == 0 for t in hours["t"])
+
+
+def drop_rollups(store, wanted=lambda start: True):
+    """Take roll-ups out of the table: their function was down, or somebody deleted them."""
+    table = store.dynamodb.tables["rollups"]
+    for key in [key for key in table if wanted(int(key[1]))]:
+        del table[key]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        lambda start: True,
+        lambda start: start % 1500 == 0,
+        lambda start: start < NOW - 5 * 3600,
+        lambda start: start > NOW - 3 * 3600,
+    ],
+    ids=["all", "some", "the earlier", "the later"],
+)
+@pytest.mark.parametrize("resolution", ["5m", "hour"])
+def test_what_the_table_of_rollups_lacks_is_computed_from_the_readings(store, resolution, gone):
+    """So a chart is the same whether they are there or not."""
+    for n in range(8 * 60):
+        store.put(ONE, NOW - 8 * 3600 + n * 60, temperature=20 + n % 7)
+    store.roll_up()
+    span = (NOW - 9 * 3600) * 1000, NOW * 1000
+    complete = store.series().read(Device(ONE), *span, resolution=resolution)
+    assert len(columns(complete, "temperature")["t"]) >= 8
+    drop_rollups(store, gone)
+    assert store.series().read(Device(ONE), *span, resolution=resolution) == complete
+
+
+def test_not_more_is_read_in_place_of_rollups_than_a_page_can_wait_for(store, monkeypatch):
+    """The latest first; before that what the table has, and the answer says that it is not complete."""
+    monkeypatch.setattr("processor.dashboard.series.FILLED", 500)
+    days, day = 8, 86_400 // 300
+    begun = NOW // 86_400 * 86_400 - (days - 1) * 86_400
+    for n in range(days * day):
+        store.put(ONE, begun + n * 300, temperature=20.0)
+    store.roll_up()
+    drop_rollups(store, lambda start: start >= begun + 86_400)
+    answer = store.series(begun + days * 86_400).read(
+        Device(ONE), begun * 1000, (begun + days * 86_400) * 1000, resolution="5m"
+    )
+    times = columns(answer, "temperature")["t"]
+    assert answer["complete"] is False
+    assert [t for t in times if t < begun + 86_400] == [begun + n * 300 for n in range(day)]
+    computed = [t for t in times if t >= begun + 86_400]
+    assert computed == [begun + n * 300 for n in range(days * day)][-len(computed) :]
+    assert 500 <= len(computed) <= 500 + THREADS * day
+
+
+def test_a_device_that_is_seldom_heard_is_complete(store):
+    """Most of its ranges have no roll-up, for there is nothing to sum up; that is nothing left out."""
+    for n in range(300):
+        store.put(ONE, NOW - n * 7200, temperature=20.0)
+    store.roll_up()
+    answer = store.series().read(Device(ONE), (NOW - 400 * 86_400) * 1000, NOW * 1000)
+    assert (answer["resolution"], answer["complete"]) == ("day", True)
+    assert len(columns(answer, "temperature")["t"]) == 25
 
 
 @pytest.mark.parametrize("scale", ["1", "-2"])
@@ -402,9 +464,21 @@ def test_the_api_gives_devices_history_and_health_as_json(page):
     status, answer = page.ask("/api/devices")
     assert (status, [each["device"] for each in answer["rows"]]) == (200, [ONE])
     assert page.ask(f"/api/devices/{ONE.lower()}")[1]["device"] == ONE
-    assert columns(page.ask(f"/api/devices/{ONE}/series")[1], "temperature")["mean"] == [21.0]
+    assert columns(page.ask(f"/api/series/{ONE}")[1], "temperature")["mean"] == [21.0]
     assert page.ask("/api/pipeline")[1]["note"] == "nobody knows"
     assert page.ask("/api/rejected")[1] == {"records": [], "reasons": {}, "objects": 0, "complete": True}
+
+
+@pytest.mark.parametrize("device", ["acme:a/b", "acme:A 17/x?y", "imsi:295050000000001", "acme:b/series", "acme:a/"])
+def test_a_device_has_a_page_whatever_its_id_holds(page, device):
+    """A slash, which reaches the routes decoded, among them; the same where somebody types it as it is."""
+    page.store.put(device, time.time() - 5, temperature=21.0)
+    page.store.roll_up()
+    for spelled in (quote(device, safe=""), quote(device, safe=":/")):
+        assert page.ask(f"/api/devices/{spelled}")[1]["device"] == device
+        answer = page.ask(f"/api/series/{spelled}")[1]
+        assert (answer["device"], columns(answer, "temperature")["mean"]) == (device, [21.0])
+        assert urlopen(f"{page.dashboard.url}devices/{spelled}").status == 200
 
 
 @pytest.mark.parametrize(
@@ -412,10 +486,10 @@ def test_the_api_gives_devices_history_and_health_as_json(page):
     [
         ("/api/devices/nonsense", 400, "12 hexadecimal digits"),
         (f"/api/devices/{OTHER}", 404, "does not know it"),
-        (f"/api/devices/{OTHER}/series", 404, "does not know it"),
-        (f"/api/devices/{ONE}/series?from=x", 400, "from is a whole number"),
-        (f"/api/devices/{ONE}/series?from=9&to=3", 400, "from is before to"),
-        (f"/api/devices/{ONE}/series?resolution=week", 400, "auto or one of"),
+        (f"/api/series/{OTHER}", 404, "does not know it"),
+        (f"/api/series/{ONE}?from=x", 400, "from is a whole number"),
+        (f"/api/series/{ONE}?from=9&to=3", 400, "from is before to"),
+        (f"/api/series/{ONE}?resolution=week", 400, "auto or one of"),
     ],
 )
 def test_what_makes_no_sense_is_answered_in_words(page, path, status, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from importlib import import_module
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from processor.cli import main
 from processor.dashboard.fleet import Fleet
+from processor.dashboard.left_out import NAMED
 from processor.dashboard.series import Series
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
@@ -219,13 +221,41 @@ def test_an_entry_of_the_registry_that_is_wrong_in_part_says_the_rest(tables, ru
     assert f"left out: devices, {A}: {part}: " in done.stderr
 
 
-def test_the_page_shows_the_rest(tables):
+def test_the_page_shows_the_rest_and_says_what_it_left_out(tables):
     tables.slot["c9.AAAA"] = {"M": {}}
     tables.tables["devices"][A,] |= {"last_seen": {"S": "today"}, "calibration": {"S": "x"}}
-    row = Fleet(tables, "processor-devices").rows()[A]
-    assert row["seen"] is None
-    found = Series(tables.reader, tables.rollups).read(Device(A), BASE * 1000, (BASE + 300) * 1000)
+    fleet = Fleet(tables, "processor-devices")
+    row = fleet.rows()[A]
+    assert (row["seen"], row["unreadable"]) == (None, 2)
+    said = fleet.one(A)[0]["left_out"]
+    assert said["count"] == 2
+    assert all("`processor" in each for each in said["first"])  # what to do
+    found = Series(tables, "processor-readings", "processor-rollups").read(Device(A), BASE * 1000, (BASE + 300) * 1000)
     assert found["quantities"][0]["mean"] == [20.5, 21.5, 22.5]
+    assert found["left_out"]["count"] == 1
+    (words,) = found["left_out"]["first"]
+    assert words.startswith(
+        f"readings, {A}, slot {BASE} (2023-11-14T22:15:00.000Z): c9.AAAA: its offset, o, is a number"
+    )
+    assert words.endswith("correct that attribute, or remove it")
+
+
+def test_the_page_says_of_rollups_that_cannot_be_read_what_to_do_and_shows_what_they_would_have_said(tables):
+    """They are computed from the readings, as those that are missing are."""
+    rolled = functools.partial(Series(tables, "processor-readings", "processor-rollups").read, Device(A))
+    right = rolled(BASE * 1000, (BASE + 300) * 1000, resolution="5m")
+    assert right["left_out"] == {"count": 0, "first": []}
+    tables.tables["rollups"][A, str(BASE)] = {"device": {"S": A}, "start": {"N": str(BASE)}}
+    found = rolled(BASE * 1000, (BASE + 300) * 1000, resolution="5m")
+    assert found["quantities"] == right["quantities"]
+    assert found["left_out"]["count"] == 1
+    assert "`processor verify --fix` writes it anew" in found["left_out"]["first"][0]
+
+
+def test_of_many_parts_the_page_names_a_few_and_counts_all(tables):
+    tables.slot.update({f"c{n}.AAAA": {"M": {}} for n in range(100, 120)})
+    found = Series(tables, "processor-readings", "processor-rollups").read(Device(A), BASE * 1000, (BASE + 300) * 1000)
+    assert (found["left_out"]["count"], len(found["left_out"]["first"])) == (20, NAMED)
 
 
 def test_verify_says_what_cannot_be_read_and_ends_with_1(tables, run):

@@ -16,6 +16,10 @@ run "stream" {
     condition     = aws_kinesis_stream.records.encryption_type == "KMS" && aws_kinesis_stream.records.retention_period == 24
     error_message = "The stream is encrypted and keeps records for a day."
   }
+  assert {
+    condition     = aws_kinesis_stream.records.shard_level_metrics == null
+    error_message = "Shards have no metrics of their own: they cost money."
+  }
 }
 
 run "funnel_may_put_records_into_this_stream_only" {

@@ -6,7 +6,7 @@ mock_provider "aws" {
 variables {
   environment          = "test"
   soracom              = { account_id = "111122223333", external_id = "0123456789abcdef" }
-  stream               = { mode = "ON_DEMAND", retention_hours = 168 }
+  stream               = { mode = "ON_DEMAND", retention_hours = 168, shard_metrics = true }
   tables               = { billing_mode = "PROVISIONED", write = { minimum = 10, maximum = 400 } }
   archive              = { enabled = true }
   customer_managed_key = true
@@ -100,6 +100,10 @@ run "stream_on_demand" {
   assert {
     condition     = aws_kinesis_stream.records.stream_mode_details[0].stream_mode == "ON_DEMAND" && aws_kinesis_stream.records.retention_period == 168
     error_message = "An on-demand stream has no shard count of ours."
+  }
+  assert {
+    condition     = aws_kinesis_stream.records.shard_level_metrics == toset(["IteratorAgeMilliseconds"])
+    error_message = "Each shard has its iterator age, which the page shows, and no other metric: each costs money."
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.age["stream-danger"].threshold == 84 * 3600 * 1000

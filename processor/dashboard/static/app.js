@@ -9,7 +9,7 @@ import { rejected } from "./rejected.js";
 
 // Each view: (…parts of the path) → { title, element, close }
 const VIEWS = [
-  [/^\/devices\/([^/]+)\/?$/, "fleet", device],
+  [/^\/devices\/(.+?)\/?$/, "fleet", device],
   [/^\/pipeline\/?$/, "pipeline", pipeline],
   [/^\/rejected\/?$/, "rejected", rejected],
   [/^\/$/, "fleet", fleet],

@@ -1,8 +1,8 @@
 // One device: what is known of it, and its history in charts that share one range of time.
 
-import { announce, h, say } from "./dom.js";
+import { announce, h, notice, say } from "./dom.js";
 import { Chart } from "./chart.js";
-import { ago, moment, period, shown, value, words } from "./format.js";
+import { ago, moment, number, period, shown, value, words } from "./format.js";
 import { ask, live } from "./live.js";
 
 const MINUTE = 60_000;
@@ -15,6 +15,10 @@ const DETAILS = [
   ["auto", "Automatic"], ["raw", "Every reading"], ["5m", "5 minutes"], ["hour", "Hours"], ["day", "Days"],
 ];
 const SAID = { raw: "readings", "5m": "five-minute roll-ups", hour: "hourly roll-ups", day: "daily roll-ups" };
+const MUCH = {
+  raw: "the later part is left out: too much for every reading",
+  rolled: "the earlier part as it was rolled up: too many readings to look for what is missing there",
+};
 const LEAST = 10_000; // ms: no closer
 const PATIENCE = 2000; // ms between two looks at what is new
 
@@ -48,11 +52,13 @@ class Range {
 export function device(address) {
   const range = new Range(location.search);
   const charts = new Map();
+  const unread = {}; // what could not be read: of the device's entry, of its history
   let [asking, last, again, closed] = [null, 0, null, false];
 
   const heading = h("h1", {}, address);
   const about = h("p", { class: "muted about" });
   const chips = h("p", { class: "chips" });
+  const omitted = notice();
   const facts = h("dl", { class: "facts" });
   const status = h("p", { class: "muted status", role: "status" });
   const place = h("div", { class: "charts" });
@@ -68,7 +74,7 @@ export function device(address) {
       step("+", "Zoom in", () => scale(0.5)), step("−", "Zoom out", () => scale(2))),
     h("span", { class: "field" }, h("label", { for: "detail" }, "Detail"), detail));
   const element = h("div", { class: "device" },
-    h("p", { class: "back" }, h("a", { href: "/" }, "‹ Fleet")), heading, about, chips, facts, tools, status, place);
+    h("p", { class: "back" }, h("a", { href: "/" }, "‹ Fleet")), heading, about, chips, omitted.element, facts, tools, status, place);
 
   /** Without a choice, what there is: the shortest span with all of it, at most an hour. */
   function fit(age) {
@@ -113,12 +119,13 @@ export function device(address) {
     const reading = quiet ? null : setTimeout(() => say(status, "Reading …"), 400);
     const query = new URLSearchParams({ from, to, resolution: range.detail, points });
     try {
-      const found = await ask(`/api/devices/${encodeURIComponent(address)}/series?${query}`, { signal: mine.signal });
+      const found = await ask(`/api/series/${encodeURIComponent(address)}?${query}`, { signal: mine.signal });
       clearTimeout(reading);
       if (closed) return;
       draw(found, [from / 1000, to / 1000]);
+      omit({ history: found.left_out });
       const text = `${period(from, to)}, ${SAID[found.resolution]}`;
-      say(status, found.complete ? text : `${text}; the later part is left out: too much for every reading`);
+      say(status, found.complete ? text : `${text}; ${found.resolution === "raw" ? MUCH.raw : MUCH.rolled}`);
       if (!quiet) announce(text, { now: true });
     } catch (error) {
       if (error.name === "AbortError" || closed) return;
@@ -178,7 +185,22 @@ export function device(address) {
     }
   }
 
+  /** Say what is not shown, for it cannot be read, and what to do. */
+  function omit(found) {
+    const all = Object.values(Object.assign(unread, found));
+    const count = all.reduce((sum, each) => sum + each.count, 0);
+    const first = all.flatMap((each) => each.first);
+    const more = count > first.length ? [`and ${number(count - first.length)} more: processor query ${address} names some of them`] : [];
+    const [parts, are] = count === 1 ? ["1 part", "is"] : [`${number(count)} parts`, "are"];
+    if (!count) return omitted.set();
+    return omitted.set(
+      h("p", {}, `${parts} of what is stored of this device cannot be read, and ${are} left out here.`),
+      h("details", {}, h("summary", {}, "What it is, and what to do"), h("ul", {}, [...first, ...more].map((each) => h("li", {}, each)))),
+    );
+  }
+
   function tell(found) {
+    omit({ entry: found.left_out });
     say(heading, found.name ?? found.device);
     const known = [found.name ? found.device : null, found.model, found.site, found.calibrated ? "calibrated" : null];
     say(about, known.filter(Boolean).join(" · "));

@@ -53,6 +53,16 @@ export function table(caption, columns, rows) {
   );
 }
 
+/** A place for what seldom has to be said: elements, or nothing. A screen reader hears it when its text changes. */
+export function notice() {
+  const element = h("div", { role: "status" }); // there from the start: a live region that comes with its text is not read
+  function set(...parts) {
+    if (element.textContent === parts.map((part) => part.textContent).join("")) return;
+    element.replaceChildren(...(parts.length ? [h("div", { class: "notice" }, parts)] : []));
+  }
+  return { element, set };
+}
+
 /** One figure with its name; a button where `onclick` is given. */
 export function tile(name, { onclick, kind } = {}) {
   const figure = h("strong", { class: "figure" }, "–");

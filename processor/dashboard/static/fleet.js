@@ -1,9 +1,10 @@
 // The fleet: what needs attention, and a table of every device that changes as they are heard.
 
-import { announce, h, say, tile } from "./dom.js";
+import { announce, h, notice, say, tile } from "./dom.js";
 import { ago, number, value } from "./format.js";
 import { live } from "./live.js";
 
+const NAMED = 3; // devices of which something cannot be read
 const FRESH = 300_000; // ms: heard lately
 const RANK = { trouble: 3, silent: 2, battery: 1, signal: 1 };
 const has = (kind) => (row) => row.alarms.some((alarm) => alarm[0] === kind);
@@ -19,6 +20,7 @@ const TILES = [
 ];
 
 const name = (row) => row.name ?? row.device;
+const link = (row) => h("a", { href: `/devices/${encodeURIComponent(row.device)}` }, name(row));
 const rank = (row) => row.alarms.reduce((most, alarm) => Math.max(most, RANK[alarm[0]] ?? 0), 0);
 
 // title, class, by what it is sorted (the larger first where `down`)
@@ -55,7 +57,7 @@ const watching = new IntersectionObserver((entries) => {
 /** One row of the table, which is changed in place. */
 class Row {
   constructor(row) {
-    this.link = h("a", { href: `/devices/${encodeURIComponent(row.device)}` });
+    this.link = link(row);
     this.about = h("span", { class: "about" });
     this.chips = h("span", { class: "narrow" }); // where the column of alarms has no room
     this.cells = COLUMNS.slice(1).map(([, kind]) => h("td", { class: kind }));
@@ -121,12 +123,14 @@ export function fleet() {
     return h("th", { scope: "col", class: kind, "aria-sort": "none" }, button);
   });
   const body = h("tbody");
+  const omitted = notice();
   const count = h("p", { class: "muted", role: "status" });
   const empty = h("p", { class: "empty" }, "Waiting for the first device …");
   const element = h(
     "div",
     { class: "fleet" },
     h("h1", {}, "Fleet"),
+    omitted.element,
     h("div", { class: "tiles", role: "group", "aria-label": "Show only" }, tiles.map((each) => each.element)),
     h("div", { class: "tools" }, h("label", { for: "filter" }, "Filter"), search, count),
     h("table", { class: "fleet-table" }, h("caption", { class: "unseen" }, "Devices, by what the headings sort them"),
@@ -175,6 +179,12 @@ export function fleet() {
       each.set(number(counts[at]));
       each.element.classList.toggle("none", counts[at] === 0);
     });
+    const spoilt = all.filter((row) => row.unreadable);
+    const [whose, page] = spoilt.length === 1 ? ["y of 1 device", "its page"] : [`ies of ${number(spoilt.length)} devices`, "their pages"];
+    const links = spoilt.slice(0, NAMED).flatMap((row) => [", ", link(row)]).slice(1);
+    const more = spoilt.length > NAMED ? ` and ${number(spoilt.length - NAMED)} more` : "";
+    const words = `The entr${whose} cannot be read in full. What is left out, and what to do, is on ${page}: `;
+    omitted.set(...(spoilt.length ? [h("p", {}, words, links, more)] : []));
     const alarmed = all.filter((row) => row.alarms.length).length;
     if (!live.complete) return;
     if (told !== null && told !== alarmed) announce(`${alarmed} device${alarmed === 1 ? " has" : "s have"} alarms`);

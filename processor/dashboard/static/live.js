@@ -5,7 +5,7 @@ class Live extends EventTarget {
   health = null;
   rejected = null;
   skew = 0; // the server's clock against ours, ms
-  connected = false;
+  lost = false; // the connection
   complete = false; // the whole fleet was told
 
   now() {
@@ -14,8 +14,12 @@ class Live extends EventTarget {
 
   start() {
     const source = new EventSource("/api/events");
-    source.addEventListener("open", () => this.#tell("connection", { state: "live" }));
+    source.addEventListener("open", () => {
+      this.#tell("connection", { state: "live", again: this.lost });
+      this.lost = false;
+    });
     source.addEventListener("error", () => {
+      this.lost = true;
       this.#tell("connection", { state: "lost" });
       if (source.readyState === EventSource.CLOSED) setTimeout(() => this.start(), 3000);
     });

@@ -98,15 +98,27 @@ export function pipeline() {
       h("section", { class: "card" }, h("h2", {}, title), caption === title ? null : h("p", { class: "muted" }, caption), table(`${title}: ${caption}`, columns, rows))));
   }
 
+  /** Take the last samples into the history, in place of those of the same time: CloudWatch's values come late. */
+  function merge(news) {
+    if (!news.t.length || last(news.t) < (last(history.t) ?? 0)) return;
+    const kept = history.t.filter((at) => at < news.t[0]).length;
+    for (const [name, column] of Object.entries(history)) {
+      column.splice(kept, Infinity, ...news[name]);
+      column.splice(0, column.length - KEPT);
+    }
+  }
+
   function changed({ detail: found }) {
-    if (history && found.history.t.length && last(found.history.t) > (last(history.t) ?? 0)) {
-      for (const [name, column] of Object.entries(history)) {
-        column.push(found.history[name][0]);
-        if (column.length > KEPT) column.shift();
-      }
+    if (history) {
+      merge(found.history);
       if (!document.hidden) draw();
     }
     tell(found);
+  }
+
+  /** After a lost connection more was missed than is sent of itself; it may even be another run. */
+  function connected({ detail }) {
+    if (detail.again) load();
   }
 
   async function load() {
@@ -123,6 +135,7 @@ export function pipeline() {
   }
 
   live.addEventListener("health", changed);
+  live.addEventListener("connection", connected);
   queueMicrotask(load);
   return {
     title: "Pipeline",
@@ -130,6 +143,7 @@ export function pipeline() {
     close() {
       closed = true;
       live.removeEventListener("health", changed);
+      live.removeEventListener("connection", connected);
       for (const chart of Object.values(charts)) chart.close();
     },
   };
