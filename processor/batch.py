@@ -16,7 +16,7 @@ from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing, StoreError
 from processor.ledger import Ledger, Source
 from processor.reading import COUNTERS, Reading
-from processor.rules import Rules
+from processor.rules import Directory, Rules
 from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
 from processor.store.writer import Group, Outcome, Writer
 
@@ -87,7 +87,15 @@ class Batch(Ledger):
                     self._group(reading, source, arrived)
         if self.learned and self.rules.devices is not None:
             with suppress(StoreError):  # they say it again
-                self.rules.devices.learn(self.learned)
+                self._learn(self.rules.devices)
+
+    def _learn(self, devices: Directory) -> None:
+        """Have the registry remember what sensors said; strangers are none of its business where only its own count."""
+        learned = self.learned
+        if self.rules.registered_only:
+            devices.load(learned)
+            learned = {address: model for address, model in learned.items() if devices.registered(address)}
+        devices.learn(learned)
 
     def _counted(self, place: int, advertisements: Heard) -> list[tuple[int, Advertisement | Reading | DecodeError]]:
         """Return the advertisements of a record that count, each with its index."""

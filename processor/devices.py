@@ -20,9 +20,28 @@ from processor.store.registry import Device, Registry
 
 REMEMBERED_SECONDS = 300.0
 REMEMBERED_DEVICES = 10_000
-LOST = frozenset(("ResourceNotFoundException", "InvalidRequestException", "InvalidCiphertextException"))
-"""What Secrets Manager and KMS answer about one device's key: there is no such secret, it is being deleted, or these
-bytes were not encrypted under this key for this device. Asking again does not help."""
+LOST = frozenset((
+    # Secrets Manager, GetSecretValue. Each secret names the KMS key that protects it: even that is its device's alone.
+    "ResourceNotFoundException",  # there is no such secret, or it has no value yet
+    "InvalidRequestException",  # it is being deleted, or another service manages it
+    "InvalidParameterException",  # its name is none
+    "ValidationException",  # its name has characters that no name has; of KMS: these bytes are too many, or none
+    "DecryptionFailure",  # the KMS key that protects it does not open it
+    # KMS, Decrypt
+    "InvalidCiphertextException",  # these bytes were not encrypted by KMS, or not for this device
+    "IncorrectKeyException",  # … not under this KMS key
+    "InvalidKeyUsageException",  # … under a KMS key that is not for this: it never will be
+    "NotFoundException",  # … under a KMS key that was deleted: nothing brings it back
+))  # fmt: skip
+"""What Secrets Manager and KMS answer about one device's key, and what asking again does not mend. What the device says
+is kept in quarantine, whole, until its registration is put right.
+
+Not among them is what concerns every device alike and mends by itself or by one hand, so that the record waits:
+DisabledException and KMSInvalidStateException (the KMS key is disabled, or to be deleted: both can be undone),
+KeyUnavailableException, DependencyTimeoutException, KMSInternalException, InternalServiceError, throttling, and
+AccessDeniedException (the function's role, or the key's policy). Sources: AWS Secrets Manager API Reference,
+GetSecretValue and Common Errors; AWS KMS API Reference, Decrypt; AWS KMS Developer Guide, "Key states".
+"""
 LEARNED_AT_ONCE = 100
 """So many models are written down in one go: a flood of names must not take the time that a batch has."""
 
@@ -42,11 +61,11 @@ class Vault:
 
     def key(self, device: Device) -> bytes | None:
         """Return a device's bindkey, 16 bytes; None where it has none. Raises SettingsError for what is no key."""
-        if device.key is not None:
+        if device.key:
             context = {"device": device.address}
             key: bytes = self._kms().decrypt(CiphertextBlob=device.key, EncryptionContext=context)["Plaintext"]
-        elif device.secret is not None:
-            key = _key_in(self._secrets().get_secret_value(SecretId=device.secret)["SecretString"], device)
+        elif device.secret:
+            key = _key_in(self._secrets().get_secret_value(SecretId=device.secret).get("SecretString"), device)
         else:
             return None
         if len(key) != 16:
@@ -65,12 +84,14 @@ def _once(make: Callable[[], Any]) -> Callable[[], Any]:
     return get
 
 
-def _key_in(text: str, device: Device) -> bytes:
-    """Return the key in a secret: 32 hexadecimal digits, or a JSON object of them by address."""
+def _key_in(text: str | None, device: Device) -> bytes:
+    """Return the key in a secret: 32 hexadecimal digits, or a JSON object of them by address. None: it holds bytes."""
+    if text is None:
+        raise SettingsError(f"the secret {device.secret} holds bytes (SecretBinary): it takes text (SecretString)")
     try:
         found = json.loads(text) if text.lstrip().startswith("{") else {device.address: text}
         return bytes.fromhex(found[device.address].strip())
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, RecursionError):
         raise SettingsError(
             f"the secret {device.secret} holds no bindkey of {device.address}: it takes 32 hexadecimal digits, or a "
             "JSON object of them by address"

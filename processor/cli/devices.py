@@ -28,6 +28,7 @@ from processor.store.unreadable import Unread
 
 COLUMNS = ("address", "name", "site", "model", "calibration", "key", "secret")
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_SECRET = re.compile(r"[A-Za-z0-9/_+=.@!:-]{1,2048}")  # GetSecretValue's SecretId: a name or an ARN
 _FORMULA = re.compile(rf"(?P<name>\w+)=(?:(?P<scale>-?{_DECIMAL})\*)?x(?P<offset>[+-]{_DECIMAL})?")
 
 
@@ -97,6 +98,7 @@ def import_devices(source: Path, kms_key: str | None) -> None:
         for device in read:
             table.put(device)
     click.echo(f"{len(read)} devices registered")
+    _warn_of_secrets(read, settings)
 
 
 @devices.command("set")
@@ -122,6 +124,7 @@ def set_device(address: str, kms_key: str | None, **columns: str | None) -> None
     with registry(settings) as table:
         table.put(device)
     click.echo(f"{device.address} registered")
+    _warn_of_secrets([device], settings)
 
 
 @devices.command("show")
@@ -175,6 +178,24 @@ def _rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise SettingsError(f"{source}, line {lines.line_num}: not CSV: {error}") from None
 
 
+def _warn_of_secrets(devices: Iterable[Device], settings: Settings) -> None:
+    """Say on stderr which secrets ingest may not read, by what Terraform grants (infra/terraform/functions.tf).
+
+    Its tables are called PROJECT-ENVIRONMENT-…, its secrets PROJECT-ENVIRONMENT/…. Where TABLE_PREFIX names no
+    deployment, nothing is known of the grant.
+    """
+    if settings.table_prefix == Settings.table_prefix:
+        return
+    granted = f"{settings.table_prefix.removesuffix('-')}/"
+    for device in devices:
+        if device.secret and not device.secret.rpartition(":secret:")[2].startswith(granted):
+            click.echo(
+                f"{device.address}: ingest may read secrets called {granted}… only (infra/terraform), not "
+                f"{device.secret}: while access is denied, the records that need it hold their shard up",
+                err=True,
+            )
+
+
 def _each_once(rows: Iterable[tuple[str, Device]]) -> list[Device]:
     """Return the devices of a file. Raises SettingsError where one comes twice: which row counts, nobody says."""
     found: dict[str, Device] = {}
@@ -197,6 +218,10 @@ def _device(row: Mapping[str, Any], place: str, keys: Vault, kms_key: str) -> De
     name, site, model, secret = (
         str(row.get(column) or "").strip() or None for column in ("name", "site", "model", "secret")
     )
+    if secret and not _SECRET.fullmatch(secret):
+        raise SettingsError(
+            f"{place}: {secret!r} is no secret's name: it takes letters, digits and /_+=.@!-, or an ARN"
+        )
     calibration = _calibrations(str(row.get("calibration") or ""), place)
     device = Device(address, name, site, model, calibration=calibration, secret=secret)
     text = str(row.get("key") or "").strip()

@@ -113,6 +113,7 @@ def test_json_and_set_change_only_what_they_say(registry, tmp_path):
         ("[1]", "entry 1: a device is an object"),
         (f'["{MINE}"]', "entry 1: a device is an object"),
         (f"address,name\n{MINE},K\xfcche\n", "not UTF-8"),
+        (f"address,secret\n{MINE},a b\n", "line 2: 'a b' is no secret's name"),
     ],
 )
 def test_a_file_with_a_mistake_registers_nobody_and_names_its_place(registry, tmp_path, text, message):
@@ -120,6 +121,31 @@ def test_a_file_with_a_mistake_registers_nobody_and_names_its_place(registry, tm
     source.write_text(text, encoding="latin-1")
     assert message in run("devices", "import", str(source), status=1)
     assert list(registry.all()) == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "warned"),
+    [
+        ("shop-prod/keys", False),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:shop-prod/keys-a1b2c3", False),
+        ("fleet/keys", True),
+        ("shop-production/keys", True),
+        ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:fleet/keys-a1b2c3", True),
+    ],
+)
+def test_a_secret_that_the_function_may_not_read_is_warned_of(aws, monkeypatch, tmp_path, secret, warned):
+    """It would be denied to the function, which takes that for a failure of its own and waits."""
+    tables.create(aws.client("dynamodb"), "shop-prod-")
+    monkeypatch.setenv("TABLE_PREFIX", "shop-prod-")
+    source = tmp_path / "fleet.csv"
+    source.write_text(f"address,secret\n{MINE},{secret}\n{HERS},shop-prod/hers\n")
+    said = [run("devices", "set", MINE, "--secret", secret), run("devices", "import", str(source))]
+    assert [f"{MINE}: ingest may read secrets called shop-prod/" in each for each in said] == [warned, warned]
+    assert not any(HERS in each for each in said)
+
+
+def test_where_no_deployment_is_named_no_secret_is_warned_of(registry):
+    assert run("devices", "set", MINE, "--secret", "fleet/keys") == f"{MINE} registered\n"
 
 
 def test_what_a_gateway_decoded_and_named_is_registered_by_that_name(registry, tmp_path):
@@ -178,29 +204,67 @@ def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, regis
     assert len(asked) == 2
 
 
-def refused(code):
-    return ClientError({"Error": {"Code": code, "Message": "not now"}}, "GetSecretValue")
+def refusing(code):
+    """KMS and Secrets Manager, both of which answer with this code."""
+
+    def refuse(**_):
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "Decrypt")
+
+    return Vault(lambda: SimpleNamespace(decrypt=refuse), lambda: SimpleNamespace(get_secret_value=refuse))
+
+
+MENDED = [
+    "AccessDeniedException", "DependencyTimeoutException", "DisabledException", "InternalServiceError",
+    "KMSInternalException", "KMSInvalidStateException", "KeyUnavailableException", "ThrottlingException",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", MENDED)
+@pytest.mark.parametrize(
+    "device", [Device(MINE, secret="fleet/keys"), Device(MINE, key=b"sealed")], ids=["secret", "key"]
+)
+def test_where_the_keys_cannot_be_had_the_record_comes_again(registry, device, code):
+    registry.put(device)
+    devices = Devices(registry, refusing(code))
+    with pytest.raises(TransientError, match="bindkey"):
+        devices[MINE]
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        *map(refused, ["AccessDeniedException", "ThrottlingException", "KMSInvalidStateException"]),
         ReadTimeoutError(endpoint_url="https://secrets"),
         EndpointConnectionError(endpoint_url="https://secrets"),
         NoCredentialsError(),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_where_the_keys_cannot_be_had_the_record_comes_again(aws, registry, error):
+def test_where_nobody_answers_for_the_keys_the_record_comes_again(registry, error):
     def refuse(**_):
         raise error
 
     registry.put(Device(MINE, secret="fleet/keys"))
-    refusing = SimpleNamespace(get_secret_value=refuse)
-    devices = Devices(registry, Vault(lambda: aws.client("kms"), lambda: refusing))
+    devices = Devices(registry, Vault(lambda: None, lambda: SimpleNamespace(get_secret_value=refuse)))
     with pytest.raises(TransientError, match="bindkey"):
         devices[MINE]
+
+
+@pytest.mark.parametrize("code", [
+    "DecryptionFailure", "InvalidParameterException", "InvalidRequestException", "ResourceNotFoundException",
+    "ValidationException",
+])  # fmt: skip
+def test_a_secret_that_cannot_be_had_stops_its_own_device_and_no_shard(registry, code):
+    registry.put(Device(MINE, secret="fleet/keys"))
+    assert MINE not in Devices(registry, refusing(code))
+
+
+@pytest.mark.parametrize("code", [
+    "IncorrectKeyException", "InvalidCiphertextException", "InvalidKeyUsageException", "NotFoundException",
+    "ValidationException",
+])  # fmt: skip
+def test_a_sealed_key_that_nothing_opens_stops_its_own_device_and_no_shard(registry, code):
+    registry.put(Device(MINE, key=b"sealed"))
+    assert MINE not in Devices(registry, refusing(code))
 
 
 def test_a_lost_key_stops_its_own_device_and_no_shard(aws, registry):
@@ -211,6 +275,22 @@ def test_a_lost_key_stops_its_own_device_and_no_shard(aws, registry):
     assert MINE not in devices
     assert HERS not in devices
     assert devices.registered(MINE)
+
+
+NESTED = '{"":' * 10_000 + "0" + "}" * 10_000
+
+
+@pytest.mark.parametrize("answer", [{"SecretBinary": KEY}, {"SecretString": NESTED}], ids=["binary", "nested"])
+def test_a_secret_of_another_kind_stops_its_own_device_and_no_shard(registry, answer):
+    registry.put(Device(MINE, secret="fleet/keys"))
+    holding = SimpleNamespace(get_secret_value=lambda **_: answer)
+    assert MINE not in Devices(registry, Vault(lambda: None, lambda: holding))
+
+
+def test_a_secret_s_name_that_somebody_emptied_by_hand_is_none(aws, registry):
+    """botocore refuses to ask for it at all, which is no answer that a record could wait for."""
+    aws.client("dynamodb").put_item(TableName="processor-devices", Item={"device": {"S": MINE}, "secret": {"S": ""}})
+    assert MINE not in Devices(registry, vault(aws))
 
 
 def test_calibration_is_exact_and_leaves_texts_and_flags_alone():

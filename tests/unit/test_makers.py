@@ -100,6 +100,20 @@ def test_the_local_name_is_what_to_remember(vector):
     assert model_of(advertisement(vector)) == vector["name"]
 
 
+@pytest.mark.parametrize("name", ["IM", "IM-BL01", "EP", "EP-BL01"])
+def test_a_2jcie_bl_s_names_are_remembered_from_a_scan_response_that_says_nothing_else(name):
+    """OMRON, 2JCIE-BL01 Communication Interface Manual, 1.3.2: the shortened device name, and the whole."""
+    assert model_of(structure(0x09, name.encode())) == name
+
+
+def test_names_that_start_like_a_2jcie_bl_s_are_remembered_beside_omron_s_company_identifier_alone():
+    for name in ("IMAGE-PRO", "EPSON-ABCD", "IM-BL02"):
+        said = structure(0x09, name.encode())
+        assert model_of(said) is None
+        assert model_of(said + manufacturer_data(0x0499, bytes(20))) is None
+        assert model_of(said + manufacturer_data(0x02D5, bytes(20))) == name
+
+
 def test_nothing_is_remembered_of_other_names():
     assert model_of(structure(0x09, b"Kitchen")) is None
     assert model_of(b"\x02\x01\x06") is None

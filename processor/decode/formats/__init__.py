@@ -244,8 +244,13 @@ FORMATS: tuple[Table, ...] = (
 )  # fmt: skip
 """Every format's table: its name, source, devices, quantities and steps, counter, whether it may be encrypted."""
 
-REMEMBERED = ("GV", "Govee_", "B5178", "IM", "EP", "sps", "tps", "TP3", "TP9", "SensorPush")
+REMEMBERED = ("GV", "Govee_", "B5178", "sps", "tps", "TP3", "TP9", "SensorPush")
 """How the local names start that a decoder asks for, or that tell models apart."""
+_OMRON_NAMES = ("IM", "IM-BL01", "EP", "EP-BL01")
+"""A 2JCIE-BL's names, short and whole, in broadcaster mode (OMRON, Communication Interface Manual, 1.3.2). Others'
+names start with the same letters: EPSON-ABCD."""
+_OMRON = bytes([MANUFACTURER_DATA]) + omron.COMPANY.to_bytes(2, "little")
+"""How its manufacturer data start. Where another's bytes are the same, one name too many is remembered."""
 
 
 def model_of(whole: bytes) -> str | None:
@@ -256,8 +261,15 @@ def model_of(whole: bytes) -> str | None:
     model = switchbot.model_of(whole)
     if model is None:
         name = local_name(whole)
-        model = name if name is not None and name.startswith(REMEMBERED) else None
+        if name is not None and (
+            name.startswith(REMEMBERED) or (name.startswith(("IM", "EP")) and _is_bl(name, whole))
+        ):
+            model = name
     return model
+
+
+def _is_bl(name: str, whole: bytes) -> bool:
+    return name in _OMRON_NAMES or _OMRON in whole
 
 
 SUPERSEDED: dict[str, tuple[str, int]] = ruuvi.SUPERSEDED
