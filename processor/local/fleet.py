@@ -18,7 +18,7 @@ import orjson
 
 from processor.decode.envelope import seal
 from processor.local.gateways import Gateway, Heard
-from processor.local.sensors import COUNTING, IGNORED, MIX, READINGS, Sensor
+from processor.local.sensors import COUNTING, IGNORED, MIX, Sensor
 from processor.reading import Reading, Value
 
 POST_MS = 10_000
@@ -140,15 +140,17 @@ class Fleet:
                 for repeat in range(times):
                     when = round(self.start + at + delay + repeat * 100 + gateway.clock)
                     rssi = self.random.randrange(-95, -40)
-                    heard = Heard(sensor, sensor.count, data, rssi, when, round(self.start + at), sensor.mark)
-                    gateway.heard.append(heard)
+                    true_at = round(self.start + at)
+                    gateway.heard.append(
+                        Heard(sensor, sensor.count, data, rssi, when, true_at, sensor.mark, sensor.response)
+                    )
 
     def _post(self, gateway: Gateway, at: int) -> Iterator[Sent]:
         now = self.start + at
         payloads, heard = gateway.post(now)
         truth = self.truth
         for each in heard:
-            truth.advertisements += READINGS.get(each.sensor.model, 1)
+            truth.advertisements += 1 + bool(each.response)  # which holds a reading of its own
             if each.sensor.model in IGNORED:
                 truth.ignored += 1
             else:

@@ -11,12 +11,15 @@ from processor.local.sensors import Sensor
 from processor.reading import Value, address_of
 
 POST_ADVERTISEMENTS = 500
-"""How many advertisements a gateway sends at once, at most."""
+"""How many advertisements a gateway sends at once, at most; scan responses come on top."""
 
 
 @dataclass
 class Heard:
-    """One advertisement in a gateway's memory: which measurement it is of, and when, by the gateway's own clock."""
+    """One advertisement in a gateway's memory: which measurement it is of, and when, by the gateway's own clock.
+
+    response: the scan response that came with it; once posted, empty where the post had it already.
+    """
 
     sensor: Sensor
     number: int
@@ -25,6 +28,7 @@ class Heard:
     at: int
     true_at: int
     value: Value
+    response: bytes = b""
 
 
 class Gateway:
@@ -38,6 +42,8 @@ class Gateway:
     """Families whose own time is believed: their clocks are right."""
     BINARY = frozenset(("binary", "ingics"))
     """Families that do not send JSON."""
+    JOINING = frozenset(("ruuvi.http", "ruuvi.mqtt"))
+    """Families that send one entry of each sensor, or one a message: a scan response is joined to its advertisement."""
 
     def __init__(self, number: int, seed: int) -> None:
         self.random = random.Random(f"{seed}.gateway.{number}")  # noqa: S311 - a simulation
@@ -53,15 +59,34 @@ class Gateway:
         heard, self.heard = self.heard, []
         if self.family == "ruuvi.http":  # keeps only the latest of each sensor
             heard = list({each.sensor.address: each for each in heard}.values())
-        ads = [Advertisement(each.sensor.address, each.rssi, each.at, each.data) for each in heard]
-        if self.family == "ruuvi.mqtt":
-            return [ruuvi_gateway.encode_message(ad, self.address, sent_at) for ad in ads], heard
-        posts = (ads[first : first + POST_ADVERTISEMENTS] for first in range(0, len(ads), POST_ADVERTISEMENTS))
-        return [self._encode(post, sent_at) for post in posts], heard
+        size = 1 if self.family == "ruuvi.mqtt" else POST_ADVERTISEMENTS
+        parts = (heard[first : first + size] for first in range(0, len(heard), size))
+        return [self._encode(self._told(part), sent_at) for part in parts], heard
+
+    def _told(self, part: list[Heard]) -> list[Advertisement]:
+        """Return the advertisements of one payload. A sensor's scan response comes once in it, before what it explains.
+
+        So no record's meaning depends on another, which may come later.
+        """
+        told = []
+        answered: set[str] = set()
+        for each in part:
+            address, data = each.sensor.address, each.data
+            if self.family in self.JOINING:
+                data += each.response
+            elif address in answered:
+                each.response = b""
+            elif each.response:
+                answered.add(address)
+                told.append(Advertisement(address, each.rssi, each.at, each.response))
+            told.append(Advertisement(address, each.rssi, each.at, data))
+        return told
 
     def _encode(self, ads: list[Advertisement], sent_at: int) -> bytes:
         if self.family == "ruuvi.http":
             return ruuvi_gateway.encode_post(ads, self.address, sent_at)
+        if self.family == "ruuvi.mqtt":
+            return ruuvi_gateway.encode_message(ads[0], self.address, sent_at)
         if self.family == "binary":
             return binary.encode(ads, sent_at)
         if self.family == "plain":

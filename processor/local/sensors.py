@@ -5,23 +5,30 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from processor.decode.advertisement import manufacturer_data, service_data, structure
+from processor.decode.advertisement import MANUFACTURER_DATA, manufacturer_data, service_data, structure
 from processor.decode.formats import (
+    aranet,
     atc,
     bthome,
     eddystone,
+    ela,
     govee,
     ibeacon,
+    inkbird,
     mibeacon,
     minew,
     omron,
     qingping,
     ruuvi,
     switchbot,
+    thermopro,
 )
 from processor.reading import Value, address_of
 
 FLAGS = structure(0x01, b"\x06")
+LOCAL_NAME = 0x09
+INDOORS = {"aranet"}
+"""Models that cannot say what is below 0 °C."""
 
 Maker = Callable[["Sensor"], list[bytes]]
 """Makes the advertisements of one measurement: nearly always one."""
@@ -35,7 +42,8 @@ class Sensor:
         self.model = model
         self.address = address_of(b"\xc0" + number.to_bytes(2, "big") + self.random.randbytes(3))
         self.key = self.random.randbytes(16)
-        self.temperature = self.random.uniform(-10, 30)
+        self.coldest = 0.0 if model in INDOORS else -40.0
+        self.temperature = self.random.uniform(15 if model in INDOORS else -10, 30)
         self.humidity = self.random.uniform(30, 70)
         self.pressure = self.random.uniform(98_000, 103_000)
         self.battery = self.random.uniform(2.6, 3.1)
@@ -44,7 +52,7 @@ class Sensor:
     def drift(self) -> None:
         """Take the next measurement."""
         self.count += 1
-        self.temperature = min(60.0, max(-40.0, self.temperature + self.random.gauss(0, 0.05)))
+        self.temperature = min(60.0, max(self.coldest, self.temperature + self.random.gauss(0, 0.05)))
         self.humidity = min(100.0, max(0.0, self.humidity + self.random.gauss(0, 0.2)))
         self.pressure = min(110_000.0, max(90_000.0, self.pressure + self.random.gauss(0, 5)))
         self.battery = max(1.7, self.battery - 1e-6)
@@ -52,6 +60,11 @@ class Sensor:
     def advertisements(self) -> list[bytes]:
         """Return what the sensor sends for the measurement it took last."""
         return MODELS[self.model](self)
+
+    @property
+    def response(self) -> bytes:
+        """What the sensor answers a gateway that asks for more, its scan response; empty for most models."""
+        return RESPONSES.get(self.model, b"")
 
     @property
     def mark(self) -> Value:
@@ -62,6 +75,11 @@ class Sensor:
     def encrypts(self) -> bool:
         """Tell whether the sensor needs its key to be read."""
         return self.model.endswith(".encrypted")
+
+    @property
+    def climate(self) -> dict[str, Value]:
+        """The values that every hygrometer has, as precise as the least precise of them says them."""
+        return {"temperature": round(self.temperature, 2), "humidity": round(self.humidity)}
 
     @property
     def air(self) -> dict[str, Value]:
@@ -206,16 +224,46 @@ def _minew(sensor: Sensor) -> list[bytes]:
     return [FLAGS + service_data(minew.UUID, minew.CLIMATE.encode(values, address=sensor.address))]
 
 
+def _inkbird(sensor: Sensor) -> list[bytes]:
+    data = inkbird.encode(sensor.climate | {"external_probe": False, "battery": 90})
+    return [FLAGS + structure(MANUFACTURER_DATA, data) + structure(LOCAL_NAME, b"sps")]
+
+
+def _thermopro(sensor: Sensor) -> list[bytes]:
+    data = thermopro.CLIMATE.encode(sensor.climate | {"battery": 100})
+    return [FLAGS + structure(MANUFACTURER_DATA, data) + structure(LOCAL_NAME, b"TP357 (2142)")]
+
+
+def _aranet(sensor: Sensor) -> list[bytes]:
+    values: dict[str, Value] = sensor.climate | {
+        "co2": 600 + sensor.count % 400,
+        "pressure": round(sensor.pressure),
+        "battery": 90,
+        "measurement_interval": 300,
+        "measurement_age": 1,
+        "measurement_count": sensor.count % 256,
+    }
+    return [FLAGS + manufacturer_data(aranet.COMPANY, aranet.ARANET4.encode(values))]
+
+
+def _ela(sensor: Sensor) -> list[bytes]:
+    return [FLAGS + manufacturer_data(ela.COMPANY, ela.RHT.encode(sensor.climate))]
+
+
 def _switchbot(sensor: Sensor) -> list[bytes]:
-    """Send manufacturer data with the values, and the scan response that says which model's they are."""
+    """Send manufacturer data with the values; which model's they are, the scan response alone says."""
     values: dict[str, Value] = {"temperature": round(sensor.temperature, 1), "humidity": round(sensor.humidity)}
-    data = manufacturer_data(switchbot.COMPANY, switchbot.CLIMATE.encode(values, address=sensor.address))
-    return [FLAGS + data + service_data(switchbot.UUID, bytes([ord("w"), 0, 90]))]
+    return [FLAGS + manufacturer_data(switchbot.COMPANY, switchbot.CLIMATE.encode(values, address=sensor.address))]
 
 
 def _neighbour(sensor: Sensor) -> list[bytes]:
     """Send something that nobody here knows: a gateway hears the neighbours too."""
     return [FLAGS + manufacturer_data(0xFFFF, sensor.random.randbytes(8))]
+
+
+def _locked(sensor: Sensor) -> list[bytes]:
+    """Send what a neighbour's sensor encrypts, whose key nobody here has."""
+    return _mibeacon_encrypted(sensor)
 
 
 def _broken_sensor(sensor: Sensor) -> list[bytes]:
@@ -238,19 +286,28 @@ MODELS: dict[str, Maker] = {
     "omron": _omron,
     "minew": _minew,
     "switchbot": _switchbot,
+    "inkbird": _inkbird,
+    "thermopro": _thermopro,
+    "aranet": _aranet,
+    "ela": _ela,
     "neighbour": _neighbour,
+    "neighbour.locked": _locked,
     "broken": _broken_sensor,
 }
+
+RESPONSES = {"switchbot": service_data(switchbot.UUID, bytes([ord("w"), 0, 90]))}
+"""Scan responses, each with a reading of its own: here the battery's."""
 
 MIX = (
     *("ruuvi.5", "bthome", "mibeacon.encrypted", "ruuvi.e1", "pvvx", "bthome.encrypted", "ruuvi.3", "govee"),
     *("eddystone.tlm", "ruuvi.5", "switchbot", "omron", "ibeacon", "qingping", "ruuvi.5", "neighbour"),
-    *("minew", "bthome", "ruuvi.5", "broken"),
+    *("minew", "bthome", "ruuvi.5", "broken", "inkbird", "thermopro", "aranet", "ela", "neighbour.locked"),
 )
 """The models, one sensor after the other, round and round."""
 
-IGNORED = {"neighbour", "broken"}
-READINGS = {"switchbot": 2}
-"""How many readings an advertisement of a model holds, where it is not one."""
-COUNTING = set(MODELS) - IGNORED - {"ruuvi.3", "ibeacon", "govee", "minew", "qingping", "switchbot"}
+IGNORED = {"neighbour", "neighbour.locked", "broken"}
+COUNTING = (
+    set(MODELS) - IGNORED
+    - {"ruuvi.3", "ibeacon", "govee", "minew", "qingping", "switchbot", "inkbird", "thermopro", "ela"}
+)  # fmt: skip
 """The models that count their measurements, so that every copy of one is known for a copy."""

@@ -49,6 +49,7 @@ KEYS = [
     *("devices", "mac", "device_info", "msg_id", "value", "raw_data", "bdaddrs", "bdaddr", "action", "adData", "type"),
     *("id", "servicedata", "servicedatauuid", "manufacturerdata", "deviceId", "time", "temperature", "model_id", "rs"),
     *("bat", "lat", "rawData", "clickType", "clickTypeName", "batteryLevel", "unixtime", "UTCtime"),
+    *("mesh", "network", "sequence"),
 ]
 TEXTS = st.text(max_size=5) | st.sampled_from(
     ["0x20", "Gateway", "S1", "data.scan", "$GPRP,,,-1,", "CB:B8:33:4C:88:4F", "SINGLE", "2023-11-14T22:13:20Z"]
@@ -81,6 +82,27 @@ def test_binary_frames_come_back_to_the_millisecond(entries):
 def test_plain_json_comes_back_to_the_millisecond(entries, wrapped):
     sent = plain.encode(entries, gateway="C8:25:2D:8E:9C:2C", sent_at=AT) if wrapped else plain.encode(entries)
     assert heard(orjson.loads(sent)) == entries
+
+
+NODES = ADDRESSES | st.integers(1, 0x7FFF).map(lambda element: f"mesh:3ecaff672f673370.{element:04x}")
+STATUSES = st.builds(
+    Reading,
+    NODES,
+    st.integers(0, 65_534).map(lambda age: AT - age),
+    st.just("mesh.sensor_status"),
+    st.fixed_dictionaries({}, optional={"co2": st.integers(0, 65_533), "temperature": st.integers(-273, 327)}),
+    st.integers(0, 2**24 - 1) | st.none(),
+    st.just(0),
+    st.just(GATEWAY),
+    st.integers(-128, 126) | st.none(),
+)
+
+
+@given(st.lists(HEARD | STATUSES, max_size=10), st.booleans())
+def test_mesh_messages_come_back_beside_advertisements(entries, wrapped):
+    sent = orjson.loads(plain.encode(entries, gateway=GATEWAY, sent_at=AT) if wrapped else plain.encode(entries))
+    found = [entry._replace(digest=0) if isinstance(entry, Reading) else entry for entry in heard(sent)]
+    assert found == entries
 
 
 @given(st.lists(HEARD.filter(lambda entry: entry.address), unique_by=lambda entry: entry.address, max_size=10))

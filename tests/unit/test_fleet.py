@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from processor.decode.formats import model_of
+from processor.decode.record import heard
 from processor.local.check import Expected
 from processor.local.fleet import Fleet
 from processor.local.gateways import Gateway
-from processor.local.sensors import MIX, MODELS
+from processor.local.sensors import IGNORED, MIX, MODELS
 from processor.rules import Limits
 from processor.store.reader import once
 
@@ -90,6 +92,42 @@ def test_every_model_and_every_gateway_family_takes_part():
     assert set(MIX) == set(MODELS)
     assert {sensor.model for sensor in which.sensors} == set(MODELS)
     assert set(which.truth.families) == set(Gateway.FAMILIES)
+
+
+def test_sensors_of_ten_makers_and_more_give_readings():
+    which = fleet(malformed=0)
+    found = expected(which, list(which.records(duration_ms=30_000)))
+    formats = {copies[0].format.partition(".")[0] for copies in found.cells.values()}
+    assert formats >= {
+        *("ruuvi", "mibeacon", "qingping", "govee", "omron", "minew", "switchbot", "inkbird", "thermopro", "aranet"),
+        *("ela", "bthome", "ibeacon", "eddystone", "pvvx"),
+    }
+    assert len(set(MODELS) - IGNORED) == 18  # the README says so
+
+
+def test_a_scan_response_is_an_advertisement_of_its_own_and_explains_others_of_its_record_alone():
+    which = fleet(malformed=0)
+    sent = list(which.records(duration_ms=30_000))
+    found = expected(which, sent)
+    bots = {sensor.address for sensor in which.sensors if sensor.model == "switchbot"}
+    alone = [
+        entry
+        for record in sent
+        for entry in heard(record.data, START)
+        if entry.address in bots and model_of(entry.data) is None
+    ]
+    assert alone  # what a record's other advertisements have to explain
+    assert not found.optional  # nothing is explained by other records only
+    assert {device for device, _, _ in found.cells} >= bots
+
+
+def test_a_neighbours_encrypted_sensor_is_ignored_for_want_of_its_key():
+    which = fleet(malformed=0)
+    locked = {sensor.address for sensor in which.sensors if sensor.model == "neighbour.locked"}
+    assert locked
+    assert not locked & which.keys.keys()
+    found = expected(which, list(which.records(duration_ms=30_000)))
+    assert found.ignored["no_key"] > 0
 
 
 def test_every_copy_of_a_counted_measurement_is_within_the_skew():

@@ -12,7 +12,7 @@ import pytest
 
 from processor.batch import Batch
 from processor.decode.envelope import Envelope, seal
-from processor.decode.gateways import Advertisement, Known, advertisements, readings
+from processor.decode.gateways import Advertisement, Known, advertisements, plain, readings
 from processor.decode.gateways.readings import SHIPPED, Source, shipped, table
 from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
@@ -386,6 +386,23 @@ def test_decoded_readings_are_stored_counted_and_checked():
     expected = Expected.of(stream, Limits(400 * 86400))
     assert (expected.advertisements, set(expected.cells), expected.copies) == (8, cells, 1)
     assert (expected.rejected.total(), dict(expected.ignored)) == (2, {"no_value": 1})
+
+
+def test_mesh_messages_are_stored_beside_advertisements_and_checked():
+    """Two proxies hear one message, two seconds apart: its sequence number tells that it is one."""
+    node = Reading("mesh:3ecaff672f673370.0005", AT, "mesh.sensor_status", {"temperature": 25.5}, 7, 0, None, -60)
+    late = node._replace(at=AT - 2000, rssi=-90)
+    other = orjson.Fragment(b'{"address":"CBB8334C884F","mesh":"820401"}')
+    payloads = [orjson.Fragment(plain.encode([node])), orjson.Fragment(plain.encode([late])), other]
+    events, stream = zip(*(record(payload, number) for number, payload in enumerate(payloads)), strict=True)
+    batch = Batch(list(events), Rules(Limits(400 * 86400)))
+    batch.decode()
+    [group] = batch.groups.values()
+    assert (group.device, [each.values for each in group.cells.values()]) == (node.device, [{"temperature": 25.5}])
+    assert (batch.received, batch.rejected, dict(batch.ignored)) == (3, 0, {"unknown_format": 1})
+    expected = Expected.of(stream, Limits(400 * 86400))
+    assert ([device for device, _, _ in expected.cells], expected.copies) == ([node.device], 1)
+    assert dict(expected.ignored) == {"unknown_format": 1}
 
 
 def test_settings_say_what_is_known_of_the_gateways(tmp_path):

@@ -273,3 +273,13 @@ def test_plain_encoder_wraps_only_where_there_is_something_to_tell():
         {"address": TAG, "rssi": -26, "timestamp": AT - 2000, "data": "020106"}
     ]
     assert set(json.loads(plain.encode([], gateway="x"))) == {"gateway", "timestamp", "advertisements"}
+
+
+def test_the_readmes_mesh_message_gives_its_reading():
+    text = (Path(plain.__file__).parent / "README.md").read_text()
+    [example] = [json.loads(line) for line in text.splitlines() if line.startswith('    {"address"') and "mesh" in line]
+    [reading] = heard(example)
+    assert (reading.device, reading.counter, reading.values) == (
+        "mesh:3ecaff672f673370.0005", 3131, {"temperature": 25.5}
+    )  # fmt: skip
+    assert json.loads(plain.encode([reading])) == [example | {"timestamp": example["timestamp"] * 1000}]

@@ -192,6 +192,8 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
     reading = table.reading(document, at, imsi)
     if reading is not None:
         return [reading]
+    if "mesh" in document:
+        return _plain(document, at, imsi)
     if "id" in document and "mac_type" in document:  # who is near, and nothing else
         return theengs.message(document, at, imsi)
     raise refusal("shape", "no gateway known here sends this: see decode/gateways/README.md", "gateway", document)
