@@ -1,25 +1,33 @@
 """What ingest needs to know of the devices it hears, remembered for a while: are they registered, what is their key.
 
-The registry is asked once for each device in REMEMBERED_SECONDS, for absent ones too. Keys are decrypted here, kept
-in memory only, and never logged. The registry is a table already: another cache between would only copy it.
+The registry is asked once for each device in REMEMBERED_SECONDS, for absent ones too, and for many at once. A secret is
+read once in that time, whoever's keys it holds; a sealed key is opened once, as long as the registry has the same. Keys
+are decrypted here, kept in memory only, and never logged. The registry is a table already: another cache between would
+only copy it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from processor.errors import SettingsError, TransientError
 from processor.store.registry import Device, Registry
 
 REMEMBERED_SECONDS = 300.0
 REMEMBERED_DEVICES = 10_000
+REMEMBERED_SECRETS = 100
+"""Secrets that are kept whole, for the devices that share one."""
+SOON_SECONDS = 10.0
+"""What is forgotten within so many seconds is asked for with the rest: else each would be, alone, a moment later."""
 LOST = frozenset((
     # Secrets Manager, GetSecretValue. Each secret names the KMS key that protects it: even that is its device's alone.
     "ResourceNotFoundException",  # there is no such secret, or it has no value yet
@@ -46,12 +54,29 @@ LEARNED_AT_ONCE = 100
 """So many models are written down in one go: a flood of names must not take the time that a batch has."""
 
 
+class Opened(NamedTuple):
+    """A bindkey, or that there is none, until `until` (time.monotonic()): then it has to be opened anew."""
+
+    key: bytes | None
+    until: float
+
+    def __repr__(self) -> str:
+        """Say nothing of the key."""
+        return f"<a bindkey until {self.until}>"
+
+
 class Vault:
     """Opens bindkeys. kms, secrets: make boto3 clients, once, at the first key: nearly no environment needs both."""
 
-    def __init__(self, kms: Callable[[], Any], secrets: Callable[[], Any]) -> None:
+    def __init__(
+        self, kms: Callable[[], Any], secrets: Callable[[], Any], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kms = _once(kms)
         self._secrets = _once(secrets)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read: OrderedDict[str, tuple[Any, float]] = OrderedDict()
+        """Secrets by name: what each holds, or the SettingsError that says why it cannot be had; until when."""
 
     def seal(self, address: str, key: bytes, kms_key: str) -> bytes:
         """Encrypt a device's bindkey under a KMS key (its id, ARN or alias)."""
@@ -59,18 +84,59 @@ class Vault:
         found: bytes = answer["CiphertextBlob"]
         return found
 
-    def key(self, device: Device) -> bytes | None:
-        """Return a device's bindkey, 16 bytes; None where it has none. Raises SettingsError for what is no key."""
+    def open(self, device: Device) -> Opened:
+        """Return a device's bindkey, 16 bytes; None where it has none.
+
+        Raises SettingsError for one that is lost, or is no key, and TransientError where it cannot be had now.
+        """
         if device.key:
             context = {"device": device.address}
-            key: bytes = self._kms().decrypt(CiphertextBlob=device.key, EncryptionContext=context)["Plaintext"]
+            with _asking(f"the sealed bindkey of {device.address}"):
+                key: bytes = self._kms().decrypt(CiphertextBlob=device.key, EncryptionContext=context)["Plaintext"]
+            until = math.inf  # the same bytes hold the same key
         elif device.secret:
-            key = _key_in(self._secrets().get_secret_value(SecretId=device.secret).get("SecretString"), device)
+            held, until = self._secret(device.secret)
+            if isinstance(held, SettingsError):
+                raise SettingsError(str(held))
+            key = _key_in(held, device)
         else:
-            return None
+            return Opened(None, math.inf)
         if len(key) != 16:
             raise SettingsError(f"the bindkey of {device.address} has {len(key)} bytes, not 16")
-        return key
+        return Opened(key, until)
+
+    def _secret(self, name: str) -> tuple[Any, float]:
+        """Return what a secret holds, parsed where it is JSON, or why it cannot be had; and until when that counts."""
+        now = self._clock()
+        found = self._read.get(name)
+        if found is None or found[1] <= now:
+            held: Any
+            try:
+                with _asking(f"the secret {name}"):
+                    held = _held(self._secrets().get_secret_value(SecretId=name).get("SecretString"), name)
+            except SettingsError as error:
+                held = error.with_traceback(None)
+            found = held, now + REMEMBERED_SECONDS
+            with self._lock:
+                self._read[name] = found
+                self._read.move_to_end(name)
+                while len(self._read) > REMEMBERED_SECRETS:
+                    self._read.popitem(last=False)
+        return found
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Tell what KMS or Secrets Manager refuse for good from what they cannot do now."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except Exception as error:  # whatever botocore raises
+        answer = getattr(error, "response", None) or {}  # botocore's ReadTimeoutError has one that is None
+        if answer.get("Error", {}).get("Code") in LOST:
+            raise SettingsError(f"{what} is lost: {error}") from None
+        raise TransientError(type(error).__name__, f"the bindkey cannot be had: {error}") from error
 
 
 def _once(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -84,14 +150,22 @@ def _once(make: Callable[[], Any]) -> Callable[[], Any]:
     return get
 
 
-def _key_in(text: str | None, device: Device) -> bytes:
-    """Return the key in a secret: 32 hexadecimal digits, or a JSON object of them by address. None: it holds bytes."""
+def _held(text: str | None, name: str) -> Any:
+    """Return what a secret holds: a JSON object as such, other text as it is. None: it holds bytes."""
     if text is None:
-        raise SettingsError(f"the secret {device.secret} holds bytes (SecretBinary): it takes text (SecretString)")
+        raise SettingsError(f"the secret {name} holds bytes (SecretBinary): it takes text (SecretString)")
+    if not text.lstrip().startswith("{"):
+        return text
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return text
+
+
+def _key_in(held: Any, device: Device) -> bytes:
+    """Return the key in a secret: 32 hexadecimal digits, or a JSON object of them by address."""
     try:
-        found = json.loads(text) if text.lstrip().startswith("{") else {device.address: text}
-        return bytes.fromhex(found[device.address].strip())
-    except (ValueError, KeyError, AttributeError, RecursionError):
+        return bytes.fromhex((held[device.address] if isinstance(held, dict) else held).strip())
+    except (ValueError, KeyError, AttributeError):
         raise SettingsError(
             f"the secret {device.secret} holds no bindkey of {device.address}: it takes 32 hexadecimal digits, or a "
             "JSON object of them by address"
@@ -101,13 +175,17 @@ def _key_in(text: str | None, device: Device) -> bytes:
 class Remembered:
     """What is known of one device until `until` (time.monotonic()); device None: the registry does not know it."""
 
-    __slots__ = ("device", "key", "opened", "until")
+    __slots__ = ("device", "opened", "until")
 
     def __init__(self, device: Device | None, until: float) -> None:
         self.device = device
         self.until = until
-        self.opened = False
-        self.key: bytes | None = None
+        self.opened: Opened | None = None
+
+    def same_key(self, other: Remembered) -> bool:
+        """Tell whether both have their key sealed in the same bytes, or in a secret of the same name."""
+        mine, theirs = self.device, other.device
+        return mine is not None and theirs is not None and (mine.key, mine.secret) == (theirs.key, theirs.secret)
 
 
 class Devices(Mapping[str, bytes]):
@@ -134,11 +212,21 @@ class Devices(Mapping[str, bytes]):
     def load(self, addresses: Iterable[str]) -> None:
         """Ask the registry for those of the devices that are not remembered, all at once."""
         now = self._clock()
-        missing = [address for address in set(addresses) if self._recall(address, now) is None]
+        missing = []
+        with self._lock:
+            for address in set(addresses):
+                if self._recall(address, now + SOON_SECONDS) is None:
+                    missing.append(address)
+                else:  # what comes now must not drive it out
+                    self._memory.move_to_end(address)
         if missing:
             found = self._registry.many(missing)
             for address in missing:
                 self._keep(address, found.get(address), now)
+
+    def ready(self, address: str, *, key: bool = False) -> bool:
+        """Tell whether the device, or at least its key, can be told without asking the registry first."""
+        return (key and address in self._fixed) or self._recall(address, self._clock()) is not None
 
     def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
@@ -170,27 +258,23 @@ class Devices(Mapping[str, bytes]):
         if fixed is not None:
             return fixed
         found = self._find(address)
-        if not found.opened:
-            found.key = self._open(found.device)
-            found.opened = True
-        if found.key is None:
+        opened = found.opened
+        if opened is None or opened.until <= self._clock():
+            opened = found.opened = self._open(found)
+        if opened.key is None:
             raise KeyError(address)
-        return found.key
+        return opened.key
 
-    def _open(self, device: Device | None) -> bytes | None:
+    def _open(self, found: Remembered) -> Opened:
         """Return a device's key. One that is lost, or is no key, is as good as none: its device alone must suffer."""
         try:
-            return None if device is None else self._vault.key(device)
+            return Opened(None, found.until) if found.device is None else self._vault.open(found.device)
         except SettingsError:
-            return None
-        except Exception as error:  # KMS or Secrets Manager: the record comes again
-            answer = getattr(error, "response", None) or {}  # botocore's ReadTimeoutError has one that is None
-            if answer.get("Error", {}).get("Code") in LOST:
-                return None
-            raise TransientError(type(error).__name__, f"the bindkey cannot be had: {error}") from error
+            return Opened(None, found.until)
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._fixed, **{address: 0 for address, found in self._memory.items() if found.key}})
+        known = (address for address, found in self._memory.items() if found.opened and found.opened.key)
+        return iter(dict.fromkeys((*self._fixed, *known)))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -206,6 +290,9 @@ class Devices(Mapping[str, bytes]):
     def _keep(self, address: str, device: Device | None, now: float) -> Remembered:
         found = Remembered(device, now + REMEMBERED_SECONDS)
         with self._lock:
+            before = self._memory.get(address)
+            if before is not None and before.opened is not None and before.same_key(found):
+                found.opened = before.opened  # for as long as it counts
             self._memory[address] = found
             self._memory.move_to_end(address)
             while len(self._memory) > REMEMBERED_DEVICES:

@@ -38,7 +38,10 @@ class Directory(Protocol):
     """Who is known of the devices, as ingest asks for it (processor/devices.py)."""
 
     def load(self, addresses: Iterable[str]) -> None:
-        """Prepare to be asked for these devices."""
+        """Prepare to be asked for these devices, all at once."""
+
+    def ready(self, address: str, *, key: bool = False) -> bool:
+        """Tell whether the device, or at least its key, can be told without asking the registry first."""
 
     def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
@@ -59,7 +62,8 @@ class Historic:
     def __init__(self, devices: Directory, *, learn: bool = True) -> None:
         self._devices = devices
         self._learn = learn
-        self.load, self.registered, self.heard = devices.load, devices.registered, devices.heard
+        self.load, self.ready = devices.load, devices.ready
+        self.registered, self.heard = devices.registered, devices.heard
 
     def learn(self, models: Mapping[str, str]) -> None:
         """Remember the models of those devices that have said nothing so far."""

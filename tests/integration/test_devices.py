@@ -77,7 +77,7 @@ def test_a_csv_is_imported_and_its_keys_are_encrypted_and_never_shown(aws, regis
     stored = registry.get(MINE)
     assert KEY not in stored.key
     assert KEY.hex() not in repr(stored) + str(rows)
-    assert vault(aws).key(stored) == KEY
+    assert vault(aws).open(stored).key == KEY
 
 
 def test_json_and_set_change_only_what_they_say(registry, tmp_path):
@@ -167,7 +167,7 @@ def test_a_single_object_is_a_fleet_of_one(registry, tmp_path):
 def test_a_key_is_bound_to_its_device(aws, registry):
     sealed = vault(aws).seal(MINE, KEY, "alias/processor")
     with pytest.raises(Exception, match="EncryptionContext"):
-        vault(aws).key(Device(HERS, key=sealed))
+        vault(aws).open(Device(HERS, key=sealed))
 
 
 def test_keys_come_from_secrets_alone_or_by_address(aws):
@@ -175,11 +175,11 @@ def test_keys_come_from_secrets_alone_or_by_address(aws):
     secrets.create_secret(Name="one", SecretString=KEY.hex())
     secrets.create_secret(Name="all", SecretString=json.dumps({MINE: KEY.hex()}))
     secrets.create_secret(Name="bad", SecretString="hello")
-    assert vault(aws).key(Device(MINE, secret="one")) == KEY
-    assert vault(aws).key(Device(MINE, secret="all")) == KEY
+    assert vault(aws).open(Device(MINE, secret="one")).key == KEY
+    assert vault(aws).open(Device(MINE, secret="all")).key == KEY
     for device in (Device(HERS, secret="all"), Device(MINE, secret="bad")):
         with pytest.raises(SettingsError, match="no bindkey"):
-            vault(aws).key(device)
+            vault(aws).open(device)
 
 
 def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, registry):

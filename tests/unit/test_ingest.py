@@ -214,6 +214,9 @@ class Known:
     def load(self, addresses):
         pass
 
+    def ready(self, address, *, key=False):
+        return True
+
     def registered(self, address):
         return address in self.addresses
 
@@ -246,6 +249,9 @@ class Unreachable:
 
     def load(self, addresses):
         raise TransientError("ThrottlingException", "slow down")
+
+    def ready(self, address, *, key=False):
+        return False
 
     def registered(self, address):
         raise TransientError("ThrottlingException", "slow down")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
+from collections import Counter
 from types import SimpleNamespace
 
 import orjson
 import pytest
+from botocore.exceptions import ClientError
 
 from processor.batch import Batch
 from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.formats import bthome, ruuvi
 from processor.devices import Devices, Vault
+from processor.errors import TransientError
 from processor.rules import Limits, Rules
 from processor.store.registry import Registry
 
@@ -35,14 +39,17 @@ VALUES = manufacturer_data(0x0969, bytes.fromhex("d7c17d5deb43de03069835"))
 
 
 class Table:
-    """The table `devices` in memory, behind the client's interface."""
+    """The table `devices` in memory, behind the client's interface, its calls counted."""
 
     def __init__(self):
         self.items = {}
-        self.calls = []
+        self.calls = Counter()
+        self.refuses = False
 
     def call(self, operation, body, *, deadline=None):
-        self.calls.append(operation)
+        self.calls[operation] += 1
+        if self.refuses:
+            raise TransientError("ThrottlingException", "slow down")
         if operation == "BatchGetItem":
             ((name, wanted),) = body["RequestItems"].items()
             keys = [key["device"]["S"] for key in wanted["Keys"]]
@@ -60,12 +67,12 @@ class Table:
 
 
 class Services:
-    """KMS and Secrets Manager, each call counted. What is sealed is the key with a letter before it."""
+    """KMS and Secrets Manager, each call noted. What is sealed is the key with a byte before it."""
 
-    def __init__(self, **secrets):
+    def __init__(self):
         self.opened = []
         self.read = []
-        self.secrets = secrets
+        self.secrets = {}
 
     def decrypt(self, CiphertextBlob, EncryptionContext):  # noqa: N803 - AWS's names
         self.opened.append(EncryptionContext["device"])
@@ -73,6 +80,8 @@ class Services:
 
     def get_secret_value(self, SecretId):  # noqa: N803
         self.read.append(SecretId)
+        if SecretId not in self.secrets:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "no"}}, "GetSecretValue")
         return {"SecretString": self.secrets[SecretId]}
 
 
@@ -82,13 +91,14 @@ def world():
     found = SimpleNamespace(table=Table(), services=Services(), now=0.0)
     found.devices = Devices(
         Registry(found.table, "processor-devices"),
-        Vault(lambda: found.services, lambda: found.services),
+        Vault(lambda: found.services, lambda: found.services, clock=lambda: found.now),
         clock=lambda: found.now,
     )
 
     def handle(*heard, **options):
-        """Decode a batch with a record for each (device, advertisement)."""
-        batch = Batch([record(*each) for each in heard], Rules(LIMITS, found.devices, devices=found.devices, **options))
+        """Decode a batch with a record for each (device, advertisement), or for a list of them."""
+        records = [record(*(each if isinstance(each, list) else [each])) for each in heard]
+        batch = Batch(records, Rules(LIMITS, found.devices, devices=found.devices, **options))
         batch.decode()
         return batch
 
@@ -96,9 +106,9 @@ def world():
     return found
 
 
-def record(device, data):
-    entry = {"address": device, "timestamp": NOW, "data": data.hex()}
-    sent = orjson.dumps({"payloads": [entry], "timestamp": NOW, "imsi": "295050000000001"})
+def record(*heard):
+    entries = [{"address": device, "timestamp": NOW, "data": data.hex()} for device, data in heard]
+    sent = orjson.dumps({"payloads": entries, "timestamp": NOW, "imsi": "295050000000001"})
     return {"kinesis": {"data": b64encode(sent).decode(), "approximateArrivalTimestamp": NOW / 1000}}
 
 
@@ -123,3 +133,78 @@ def test_where_registered_devices_alone_count_strangers_models_are_not_written_d
     assert batch.ignored.total() == 3
     world.handle((HERS, NAMED))
     assert world.table.items[HERS]["heard"] == {"S": "TP357 (2142)"}
+
+
+def test_a_setting_s_keys_need_no_registry(world):
+    devices = Devices(Registry(world.table, "processor-devices"), Vault(None, None), fixed={MINE: KEY})
+    batch = Batch([record((MINE, encrypted(MINE)))], Rules(LIMITS, devices, devices=devices))
+    batch.decode()
+    assert stored(batch) == [MINE]
+    assert not world.table.calls
+
+
+def test_what_is_about_to_be_forgotten_is_asked_for_with_the_rest(world):
+    everybody = [address(n) for n in range(100)]
+    world.devices.load(everybody)
+    world.now = 299.0
+    world.devices.load(everybody)
+    world.now = 301.0
+    assert not any(map(world.devices.registered, everybody))
+    assert world.table.calls == {"BatchGetItem": 2}
+
+
+def test_two_hundred_devices_share_one_secret_and_it_is_read_once_in_five_minutes(world):
+    fleet = [address(n) for n in range(200)]
+    for device in fleet:
+        world.table.register(device, secret={"S": "fleet/keys"})
+    world.services.secrets["fleet/keys"] = json.dumps(dict.fromkeys(fleet, KEY.hex()))
+    for now, read in ((0.0, 1), (200.0, 1), (301.0, 2)):
+        world.now = now
+        assert len(stored(world.handle(*((device, encrypted(device)) for device in fleet)))) == 200
+        assert len(world.services.read) == read
+
+
+def test_a_secret_that_is_lost_is_asked_for_once_in_five_minutes(world):
+    fleet = [address(n) for n in range(200)]
+    for device in fleet:
+        world.table.register(device, secret={"S": "nowhere"})
+    for now, read in ((0.0, 1), (200.0, 1), (301.0, 2)):
+        world.now = now
+        assert world.handle(*((device, encrypted(device)) for device in fleet)).rejected == 200
+        assert len(world.services.read) == read
+
+
+@pytest.mark.parametrize("heard_at", [0.0, 299.0])
+def test_a_rotated_secret_is_noticed_within_five_minutes(world, heard_at):
+    """Whenever the device was heard, or looked up: what counts is when its secret was read."""
+    for device in (MINE, HERS):
+        world.table.register(device, secret={"S": "fleet/keys"})
+    world.services.secrets["fleet/keys"] = json.dumps({MINE: KEY.hex(), HERS: KEY.hex()})
+    assert world.devices[MINE] == KEY
+    world.now = heard_at
+    assert world.devices[HERS] == KEY
+    other = bytes(16)
+    world.services.secrets["fleet/keys"] = json.dumps({MINE: other.hex(), HERS: other.hex()})
+    world.now = 301.0
+    assert (world.devices[MINE], world.devices[HERS]) == (other, other)
+
+
+def test_a_hundred_sealed_keys_are_opened_once_in_the_life_of_a_container(world):
+    fleet = [address(n) for n in range(100)]
+    for device in fleet:
+        world.table.register(device, key={"B": b64encode(b"x" + KEY).decode()})
+    for minute in range(0, 60, 5):
+        world.now = minute * 60 + 1.0
+        assert len(stored(world.handle(*((device, encrypted(device)) for device in fleet)))) == 100
+    assert len(world.services.opened) == 100
+
+
+def test_a_key_that_was_sealed_anew_is_opened_anew(world):
+    world.table.register(MINE, key={"B": b64encode(b"x" + KEY).decode()})
+    assert world.devices[MINE] == KEY
+    world.table.register(MINE, key={"B": b64encode(b"x" + bytes(16)).decode()})
+    world.now = 301.0
+    assert world.devices[MINE] == bytes(16)
+    world.table.register(MINE)
+    world.now = 602.0
+    assert MINE not in world.devices

@@ -46,6 +46,9 @@ class Everybody:
     def load(self, addresses):
         pass
 
+    def ready(self, address, *, key=False):
+        return True
+
     def registered(self, address):
         return True
 
