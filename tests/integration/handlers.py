@@ -51,6 +51,7 @@ def furnish(aws):
         registry.put(Device(BY_KMS, name="Cellar", key=vault.seal(BY_KMS, KEYS[BY_KMS], key)))
         registry.put(Device(BY_SECRET, name="Attic", secret=SECRET))
         registry.put(Device(BY_BAD_SECRET, name="Shed", secret=f"{SECRET}-bad"))
+        registry.put(Device(MODEL, name="Barn"))
     return variables
 
 
