@@ -128,7 +128,7 @@ def test_where_nothing_is_stored_every_one_is_missing_and_the_seed_makes_the_dev
 
 def test_where_it_is_is_said_before_anything_is_sent_and_that_is_no_account_where_no_stream_is_named(monkeypatch):
     """Somebody with credentials in the environment may think that it was the account that was audited."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(command.Audit, "send", lambda *_: (_ for _ in ()).throw(SettingsError("not sent")))
     done = CliRunner().invoke(main, ["audit", "--count", "5", "--format", "json"])
