@@ -6,7 +6,7 @@ resource "aws_kinesis_stream" "records" {
   encryption_type  = "KMS"
   kms_key_id       = coalesce(local.key_arn, "alias/aws/kinesis")
 
-  # The one that the page shows shard by shard (processor/dashboard/cloudwatch.py); each is billed as a custom metric.
+  # The one that the page shows shard by shard (processor/dashboard/cloudwatch.py); each is billed.
   shard_level_metrics = var.stream.shard_metrics ? ["IteratorAgeMilliseconds"] : null
 
   stream_mode_details {

@@ -61,7 +61,7 @@ variable "stream" {
     The Kinesis stream. mode: PROVISIONED (with `shards`; a shard takes 1,000 records and 1 MB a second) or ON_DEMAND.
     retention_hours: 24 to 8,760; up to 24 cost nothing, up to 168 about $0.02 per shard and hour more. What is not
     processed within it is lost, so a page is sent at half of it. shard_metrics: each shard has its iterator age as a
-    metric of its own, which the page shows; an enhanced metric is billed as a custom one, about $0.30 per shard and month.
+    metric of its own, which the page shows, and which AWS bills (Kinesis Developer Guide, "Enhanced (shard-level)").
   EOT
   type = object({
     mode            = optional(string, "PROVISIONED")
