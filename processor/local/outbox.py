@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ class Outbox:
         self._on_record = on_record
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._closing = Event()
+        self._outstanding: set[Future[None]] = set()
         self._broken: BaseException | None = None
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -62,8 +63,15 @@ class Outbox:
         entry = _Entry(partition_key, data, Future())
         if entry.size > MAXIMUM_RECORD:
             raise ValueError(f"a record with its partition key has at most {MAXIMUM_RECORD} bytes, not {entry.size}")
+        self._outstanding.add(entry.taken)
+        entry.taken.add_done_callback(self._outstanding.discard)
         self._queue.put(entry)
         return entry.taken
+
+    def flush(self, timeout: float) -> None:
+        """Wait until the stream has taken, or refused for good, all that was put before. Raises LocalError."""
+        if left := wait(list(self._outstanding), timeout).not_done:
+            raise LocalError(f"the stream {self._stream} has not taken {len(left)} records after {timeout:g} s")
 
     def close(self) -> None:
         """Send what is queued, once more at most, and end. Raises what `on_record` raised."""

@@ -191,7 +191,8 @@ class System:
         self.rollup_mapping.check()
 
     def drain(self, timeout: float) -> None:
-        """Wait until everything sent so far has been handled, and rolled up."""
+        """Wait until everything sent so far has been handled, and rolled up; what the stream has yet to take, too."""
+        self._outbox.flush(timeout)
         self.mapping.drain(timeout)
         self.rollup_mapping.drain(timeout)
 

@@ -134,6 +134,15 @@ def test_the_check_sees_a_deleted_a_changed_and_a_foreign_cell_and_a_missing_qua
         assert system.check().not_quarantined
 
 
+def test_a_drain_waits_for_what_is_still_on_its_way_into_the_stream(aws, monkeypatch):
+    monkeypatch.setattr("processor.local.outbox.GATHER_SECONDS", 3.0)
+    _, (record, *_) = fleet_records()
+    with System(aws=aws) as system:
+        system.put(record)
+        system.drain(60)
+        assert system.sent == [record]
+
+
 def test_the_same_input_twice_changes_no_stored_byte(aws):
     fleet, records = fleet_records()
     with System(aws=aws, keys=fleet.keys, any_age=True) as system:

@@ -273,6 +273,18 @@ def test_closing_does_not_wait_for_a_stream_that_refuses_everything(stream):
         future.result(0)
 
 
+def test_flushing_waits_for_what_was_put_before(stream, taken, outbox):
+    outbox.flush(0)  # nothing was
+    go_on = threading.Event()
+    stream.fail = lambda: go_on.wait(30)
+    outbox.put("k", b"a")
+    with pytest.raises(LocalError, match="processor has not taken 1 records after 0 s"):
+        outbox.flush(0)
+    go_on.set()
+    outbox.flush(30)
+    assert taken == [b"a"]
+
+
 def test_a_cancelled_record_is_not_sent_and_harms_no_other(stream, taken, outbox):
     busy, go_on = threading.Event(), threading.Event()
 
