@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,10 +19,14 @@ from processor.reading import COUNTERS, Reading
 from processor.rules import Directory, Rules
 from processor.store.tables import SLOT_SECONDS, cell_name, slot_of
 from processor.store.writer import Group, Outcome, Writer
+from processor.waiting import AtHand, Entry, Found, Record, Unasked, Waiting
 
 NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
 PATIENCE_SECONDS = 60.0
 """How long a write may take where no invocation's end limits it; what is then left has failed."""
+MOST_WAITING = 5_000
+"""So much may wait at once, and is asked for at once: a flood must not take the memory, nor drive from the registry's
+(REMEMBERED_DEVICES) what was just asked for."""
 
 
 class Batch(Ledger):
@@ -47,6 +51,11 @@ class Batch(Ledger):
         """What is known of the sensors' models, by address: from this batch, and from the registry."""
         self.learned: dict[str, str] = {}
         """What this batch itself said of them."""
+        self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
+        self._asked = False
+        """Whether the registry was asked, and every record heard that may say a model: nothing waits any more."""
+        self._waiting: list[Record] = []
+        self._held = 0
 
     def decode(self) -> None:
         """Decode every record and group what is to be written.
@@ -57,37 +66,88 @@ class Batch(Ledger):
         for place, record in enumerate(self.records):
             kinesis = record["kinesis"]
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)
-            found: list[tuple[Reading, Source]] = []
+            found: Found = []
+            waiting: list[Waiting] = []
+            better: set[Any] = set()
             try:
                 advertisements = heard(a2b_base64(kinesis["data"]), arrived, self.rules.known)
-                self._prepare(advertisements)
+                self._listen(advertisements)
                 counted = self._counted(place, advertisements)
                 self.received += len(counted)
-                unknown = [
-                    (advertisement, (place, index))
-                    for index, advertisement in counted
-                    if not self._advertisement(advertisement, (place, index), arrived, found)
-                ]
-                if unknown:
-                    self._unknown(unknown, arrived, found)
+                for index, advertisement in counted:
+                    self._take(advertisement, (place, index), arrived, found, waiting)
+                if place in self.only and (found or waiting):
+                    better = self._better(advertisements)
             except DecodeError as error:
                 self.received += 1
                 self.reject(place, None, error.reason, str(error))
             except Base64Error as error:
                 self.received += 1
                 self.reject(place, None, "base64", f"the event's data is not Base64: {error}")
-            self.fold(place)
-            better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}
-            if place in self.only and found:
-                better |= self._better(advertisements)
-            for reading, source in found:
-                if better and reading.format in SUPERSEDED and sample_of(reading) in better:
-                    self.ignore("superseded")
-                else:
-                    self._group(reading, source, arrived)
+            if waiting:
+                self._wait(Record(place, arrived, found, better, waiting))
+            else:
+                self._finish(place, arrived, found, better)
+        self._catch_up()
         if self.learned and self.rules.devices is not None:
             with suppress(StoreError):  # they say it again
                 self._learn(self.rules.devices)
+
+    def _take(self, advertisement: Entry, source: Source, arrived: int, found: Found, waiting: list[Waiting]) -> None:
+        """Handle one advertisement, or note that it waits."""
+        try:
+            self._advertisement(advertisement, source, arrived, found)
+        except Unasked as unasked:
+            waiting.append(Waiting(advertisement, source, unasked.device))
+        except StoreError as error:  # the registry or a key cannot be had now: the record comes again
+            self.fail(source, error)
+
+    def _wait(self, record: Record) -> None:
+        """Keep a record of which something waits; handle all that waits where it is too much to be kept."""
+        self._waiting.append(record)
+        self._held += len(record.waiting) + len(self.rejections.get(record.place, ()))
+        if self._held >= MOST_WAITING:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Handle what waits, after asking the registry for all of it at once; fail what it cannot be asked for."""
+        records, self._waiting, self._held = self._waiting, [], 0
+        entries = [(record, each) for record in records for each in record.take()]
+        devices = self.rules.devices
+        for start in range(0, len(entries), MOST_WAITING):
+            some = entries[start : start + MOST_WAITING]
+            refused = self._load({each.device for _, each in some if each.device is not None})
+            for record, (advertisement, source, device) in some:
+                self._asked = refused is None or devices is None or device is None or devices.ready(device)
+                self._take(advertisement, source, record.arrived, record.found, record.waiting)
+            if refused is not None:
+                for record, _ in some:
+                    for each in record.take():
+                        self.fail(each.source, refused)
+        self._asked = False
+        for place, arrived, found, better, _ in records:
+            if place in self.rejections:  # quarantine tells its objects apart by their content
+                self.rejections[place].sort(key=lambda each: -1 if each.index is None else each.index)
+            self._finish(place, arrived, found, better)
+
+    def _load(self, names: set[str]) -> StoreError | None:
+        """Ask the registry for these devices; return why it could not be asked."""
+        try:
+            if names and self.rules.devices is not None:
+                self.rules.devices.load(names)
+        except StoreError as error:
+            return error
+        return None
+
+    def _finish(self, place: int, arrived: int, found: Found, better: set[Any]) -> None:
+        """Group what a record says, but what it also has in a better format, or what does not count of it has."""
+        self.fold(place)
+        better = {sample_of(reading) for reading, _ in found if reading.format in BETTER}.union(better)
+        for reading, source in found:
+            if better and reading.format in SUPERSEDED and sample_of(reading) in better:
+                self.ignore("superseded")
+            else:
+                self._group(reading, source, arrived)
 
     def _learn(self, devices: Directory) -> None:
         """Have the registry remember what sensors said; strangers are none of its business where only its own count."""
@@ -97,7 +157,7 @@ class Batch(Ledger):
             learned = {address: model for address, model in learned.items() if devices.registered(address)}
         devices.learn(learned)
 
-    def _counted(self, place: int, advertisements: Heard) -> list[tuple[int, Advertisement | Reading | DecodeError]]:
+    def _counted(self, place: int, advertisements: Heard) -> list[tuple[int, Entry]]:
         """Return the advertisements of a record that count, each with its index."""
         only = self.only.get(place)
         if only is not None and max(only) >= len(advertisements):  # today's decoder takes the record apart otherwise
@@ -109,58 +169,48 @@ class Batch(Ledger):
         """Return the samples that a record has in a better format, in the advertisements too that are left out."""
         found = set()
         for each in advertisements:
-            with suppress(DecodeError, StoreError):
+            with suppress(DecodeError, StoreError, Unasked):
                 if not isinstance(each, DecodeError):
                     found |= {sample_of(reading) for reading in self._readings(each) if reading.format in BETTER}
         return found
 
-    def _prepare(self, advertisements: Iterable[Advertisement | Reading | DecodeError]) -> None:
-        """Learn what sensors say of their models, and ask for all devices at once where each must be registered."""
+    def _listen(self, advertisements: Heard) -> None:
+        """Learn what sensors say of their models."""
         for each in advertisements:
             if isinstance(each, Advertisement) and each.address is not None:
                 model = model_of(each.data)
                 if model is not None:
                     self.models[each.address] = self.learned[each.address] = model
-        if self.rules.registered_only and self.rules.devices is not None:
-            names = {str(each[0]) for each in advertisements if isinstance(each, tuple) and each[0] is not None}
-            with suppress(StoreError):  # each is asked for again, and fails by itself
-                self.rules.devices.load(names)
 
-    def _advertisement(
-        self,
-        advertisement: Advertisement | Reading | DecodeError,
-        source: Source,
-        arrived: int,
-        found: list[tuple[Reading, Source]],
-    ) -> bool:
+    def _advertisement(self, advertisement: Entry, source: Source, arrived: int, found: Found) -> None:
         """Decode one advertisement (a Reading already is) into `found`, or count what else becomes of it.
 
-        Return False, and count nothing, where its format is not known.
+        Raises Unasked, and counts nothing, where that cannot be told yet; StoreError where it cannot be had now.
         """
         if isinstance(advertisement, DecodeError):
             self.reject(*source, advertisement.reason, str(advertisement))
-            return True
+            return
         at = advertisement.at or 0
         try:
             decoded = self._readings(advertisement)
-            if not decoded:
-                return False
-            if self.rules.registered_only and not all(self._registered(reading.device) for reading in decoded):
-                self.ignore("unregistered")
-                return True
+            if not decoded and self._modelled(advertisement[0]):
+                decoded = self._readings(advertisement)
         except KeyMissing as error:
             self._keyless(source, error)
-            return True
+            return
         except DecodeError as error:
             self._undecodable(advertisement, source, error)
-            return True
-        except StoreError as error:  # the registry or a key cannot be had now: the record comes again
-            self.fail(source, error)
-            return True
+            return
+        if not decoded:
+            self.ignore("unknown_format", advertisement)
+            return
+        if self.rules.registered_only and not all(self._registered(reading.device) for reading in decoded):
+            self.ignore("unregistered")
+            return
         kept = [reading for reading in decoded if len(reading.values) > 1 or measures(reading)]
         if not kept:
             self.ignore("no_value", advertisement)
-            return True
+            return
         earliest, latest = self.rules.limits.allowed(arrived)
         if not earliest <= at <= latest:
             self.reject(
@@ -168,46 +218,33 @@ class Batch(Ledger):
                 "timestamp",
                 f"measured at {at} ms, not in {earliest} … {latest}: is the gateway's clock right?",
             )
-            return True
+            return
         self.received += len(kept) - 1  # an advertisement with two readings has two outcomes
         found += [(reading, source) for reading in kept]
-        return True
 
-    def _unknown(
-        self,
-        unknown: list[tuple[Advertisement | Reading | DecodeError, Source]],
-        arrived: int,
-        found: list[tuple[Reading, Source]],
-    ) -> None:
-        """Try once more what was not known, with the models that the registry remembers; ignore what still is not.
+    def _modelled(self, address: str | None) -> bool:
+        """Tell whether the registry remembers a model that nothing in this batch told. Raises Unasked at first.
 
         So a replay may store what came before its sensor's model was known. It never changes what is stored.
         """
+        if not self._asked:
+            raise Unasked(address)
         devices = self.rules.devices
-        names = {str(each[0]) for each, _ in unknown if isinstance(each, Advertisement) and each[0] is not None}
-        if devices is not None:
-            with suppress(StoreError):  # each is asked for again, and fails by itself
-                devices.load(names - self.models.keys())
-        for advertisement, source in unknown:
-            address = advertisement[0] if isinstance(advertisement, Advertisement) else None
-            if devices is not None and address is not None and address not in self.models:
-                try:
-                    model = devices.heard(address)
-                except StoreError as error:
-                    self.fail(source, error)
-                    continue
-                if model is not None:
-                    self.models[address] = model
-                    if self._advertisement(advertisement, source, arrived, found):
-                        continue
-            self.ignore("unknown_format", advertisement)
+        if devices is None or address is None or address in self.models:
+            return False
+        model = devices.heard(address)
+        if model is None:
+            return False
+        self.models[address] = model
+        return True
 
     def _readings(self, advertisement: Advertisement | Reading) -> list[Reading]:
         if isinstance(advertisement, Reading):
             return [advertisement]
         address, rssi, at, data, gateway = advertisement
         model = self.models.get(address) if self.models and address is not None else None
-        return readings(data, address, at, self.rules.keys, gateway, rssi, model)
+        keys = self.rules.keys if self._asked else self._keys
+        return readings(data, address, at, keys, gateway, rssi, model)
 
     def _group(self, reading: Reading, source: Source, arrived: int) -> None:
         """Add a reading to its device's and slot's group: the first copy of a cell stays."""
@@ -268,27 +305,26 @@ class Batch(Ledger):
         return {"batchItemFailures": [{"itemIdentifier": min(numbers, key=int)}]}
 
     def _registered(self, address: str) -> bool:
-        return self.rules.devices is not None and self.rules.devices.registered(address)
+        devices = self.rules.devices
+        if devices is None:
+            return False
+        if not self._asked and not devices.ready(address):
+            raise Unasked(address)
+        return devices.registered(address)
 
     def _undecodable(self, advertisement: Advertisement | Reading, source: Source, error: DecodeError) -> None:
         """Keep what cannot be decoded; where only registered devices count, a neighbour's is ignored like all of it."""
-        try:
-            if self.rules.registered_only and advertisement[0] is not None and not self._registered(advertisement[0]):
-                self.ignore("unregistered")
-            else:
-                self.reject(*source, error.reason, str(error))
-        except StoreError as failure:
-            self.fail(source, failure)
+        if self.rules.registered_only and advertisement[0] is not None and not self._registered(advertisement[0]):
+            self.ignore("unregistered")
+        else:
+            self.reject(*source, error.reason, str(error))
 
     def _keyless(self, source: Source, error: KeyMissing) -> None:
         """Keep what a registered sensor encrypted, for its key may come; a neighbour's is ignored."""
-        try:
-            if self._registered(error.device):
-                self.reject(*source, error.reason, str(error))
-            else:
-                self.ignore("no_key")
-        except StoreError as failure:
-            self.fail(source, failure)
+        if self._registered(error.device):
+            self.reject(*source, error.reason, str(error))
+        else:
+            self.ignore("no_key")
 
 
 def measures(reading: Reading) -> bool:

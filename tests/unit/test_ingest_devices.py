@@ -12,10 +12,10 @@ import orjson
 import pytest
 from botocore.exceptions import ClientError
 
-from processor.batch import Batch
+from processor.batch import MOST_WAITING, Batch
 from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.formats import bthome, ruuvi
-from processor.devices import Devices, Vault
+from processor.devices import REMEMBERED_DEVICES, Devices, Vault
 from processor.errors import TransientError
 from processor.rules import Limits, Rules
 from processor.store.registry import Registry
@@ -135,12 +135,54 @@ def test_where_registered_devices_alone_count_strangers_models_are_not_written_d
     assert world.table.items[HERS]["heard"] == {"S": "TP357 (2142)"}
 
 
+def test_five_hundred_unknown_devices_are_looked_up_at_once(world):
+    """Phones advertise under a new address every quarter of an hour."""
+    strangers = [(address(n), UNKNOWN) for n in range(500)]
+    assert world.handle(*strangers).ignored == {"unknown_format": 500}
+    assert world.table.calls == {"BatchGetItem": 5}
+    world.handle(*strangers)
+    assert world.table.calls == {"BatchGetItem": 5}
+
+
+def test_fifty_encrypted_neighbours_are_looked_up_at_once(world):
+    world.table.register(MINE)
+    batch = world.handle(*((address(n), encrypted(address(n))) for n in range(50)))
+    assert batch.ignored == {"no_key": 49}
+    assert batch.rejected == 1  # mine, whose key may come
+    assert world.table.calls == {"BatchGetItem": 1}
+
+
+def test_where_registered_devices_alone_count_a_batch_s_devices_are_looked_up_at_once(world):
+    world.table.register(MINE)
+    cut = [(address(n), plain(address(n))[:-1]) for n in range(100)]
+    batch = world.handle(*((address(n), plain(address(n))) for n in range(500)), *cut, registered_only=True)
+    assert stored(batch) == [MINE]
+    assert (batch.ignored, batch.rejected) == ({"unregistered": 598}, 1)
+    assert world.table.calls == {"BatchGetItem": 5}
+
+
 def test_a_setting_s_keys_need_no_registry(world):
     devices = Devices(Registry(world.table, "processor-devices"), Vault(None, None), fixed={MINE: KEY})
     batch = Batch([record((MINE, encrypted(MINE)))], Rules(LIMITS, devices, devices=devices))
     batch.decode()
     assert stored(batch) == [MINE]
     assert not world.table.calls
+
+
+def test_a_flood_of_addresses_is_looked_up_by_the_hundred_all_the_same(world):
+    """More than are remembered, and more in one record than may wait."""
+    flood = [(address(n), UNKNOWN) for n in range(3 * MOST_WAITING)]
+    assert len(flood) > REMEMBERED_DEVICES
+    batch = world.handle(*flood[: 2 * MOST_WAITING - 50], flood[2 * MOST_WAITING - 50 :])
+    assert batch.ignored == {"unknown_format": len(flood)}
+    assert world.table.calls == {"BatchGetItem": len(flood) // 100}
+
+
+def test_what_a_batch_asks_for_is_not_driven_out_by_what_it_asks_for_too(world):
+    world.devices.load([address(n) for n in range(REMEMBERED_DEVICES)])
+    asked = world.table.calls["BatchGetItem"]
+    world.handle([(address(n), UNKNOWN) for n in (*range(1000), *range(REMEMBERED_DEVICES, REMEMBERED_DEVICES + 1000))])
+    assert world.table.calls["BatchGetItem"] - asked == 10
 
 
 def test_what_is_about_to_be_forgotten_is_asked_for_with_the_rest(world):
@@ -151,6 +193,18 @@ def test_what_is_about_to_be_forgotten_is_asked_for_with_the_rest(world):
     world.now = 301.0
     assert not any(map(world.devices.registered, everybody))
     assert world.table.calls == {"BatchGetItem": 2}
+
+
+def test_where_the_registry_cannot_be_asked_it_is_asked_once_and_what_needs_it_comes_again(world):
+    world.table.register(MINE, key={"B": b64encode(b"x" + KEY).decode()})
+    world.devices.load([MINE])
+    world.table.refuses = True
+    strangers = [(address(n), encrypted(address(n))) for n in range(2, 50)]
+    batch = world.handle((MINE, encrypted(MINE)), (MINE, UNKNOWN), (HERS, VALUES), *strangers, (HERS, SAID))
+    assert stored(batch) == [MINE, HERS]  # one is remembered, the other's model is in the batch
+    assert batch.ignored == {"unknown_format": 1}
+    assert batch.failed == dict.fromkeys(range(3, 51), 1)
+    assert world.table.calls["BatchGetItem"] == 3  # before, now, and for what a sensor said of its model
 
 
 def test_two_hundred_devices_share_one_secret_and_it_is_read_once_in_five_minutes(world):
@@ -197,6 +251,7 @@ def test_a_hundred_sealed_keys_are_opened_once_in_the_life_of_a_container(world)
         world.now = minute * 60 + 1.0
         assert len(stored(world.handle(*((device, encrypted(device)) for device in fleet)))) == 100
     assert len(world.services.opened) == 100
+    assert world.table.calls == {"BatchGetItem": 12}
 
 
 def test_a_key_that_was_sealed_anew_is_opened_anew(world):
@@ -208,3 +263,57 @@ def test_a_key_that_was_sealed_anew_is_opened_anew(world):
     world.table.register(MINE)
     world.now = 602.0
     assert MINE not in world.devices
+
+
+@pytest.mark.parametrize("registry", [True, False])
+def test_a_scan_response_explains_what_came_before_it_in_the_batch(world, registry):
+    heard = (MINE, VALUES), (MINE, SAID), (HERS, VALUES)
+    if registry:
+        batch = world.handle(*heard)
+    else:
+        batch = Batch([record(each) for each in heard], Rules(LIMITS))
+        batch.decode()
+    assert batch.ignored == {"unknown_format": 1}
+    assert stored(batch) == [MINE]
+    (group,) = batch.groups.values()
+    assert len(group.cells) == 2  # what it said beside its model, and the values
+    assert any("temperature" in reading.values for reading in group.cells.values())
+    assert batch.ledger()["received"] == 3
+
+
+EVERYTHING = [
+    [(MINE, plain(MINE)), (MINE, encrypted(MINE)), (MINE, encrypted(MINE, bytes(16), 8)), (MINE, plain(MINE)[:-1])],
+    [(HERS, plain(HERS)), (HERS, encrypted(HERS)), (HERS, plain(HERS)[:-1]), (HERS, UNKNOWN)],
+    [(address(3), encrypted(address(3))), (address(3), VALUES), (address(3), b"\xff")],
+    [(address(4), VALUES), (address(4), UNKNOWN), (address(3), UNKNOWN)],
+    [(address(3), SAID), (address(4), NAMED)],
+    [(MINE, manufacturer_data(0x0499, ruuvi.E1.encode({"temperature": 20, "sequence": 7}, address=MINE))),
+     (MINE, manufacturer_data(0x0499, ruuvi.DF6.encode({"temperature": 20, "sequence": 7})))],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("registered_only", [True, False])
+def test_what_becomes_of_a_batch_does_not_depend_on_what_was_remembered(world, registered_only):
+    """A batch that comes again writes the same to quarantine, byte by byte, and the same cells."""
+    world.table.register(MINE, key={"B": b64encode(b"x" + KEY).decode()})
+    world.table.register(address(3))
+    cold, warm = (world.handle(*EVERYTHING, registered_only=registered_only) for _ in range(2))
+    assert all((cold.rejected, cold.ignored, cold.groups))
+    for name in ("received", "ignored", "rejections"):
+        assert getattr(cold, name) == getattr(warm, name)
+    assert {key: group.cells for key, group in cold.groups.items()} == {
+        key: group.cells for key, group in warm.groups.items()
+    }
+    counts = cold.ledger()
+    written = sum(len(found) for sources in cold.sources.values() for found in sources.values())
+    assert counts["received"] == written + counts["rejected"] + counts["ignored"]
+
+
+def test_a_better_format_that_does_not_count_of_a_record_counts_for_what_waits(world):
+    """In a redrive: what was rejected alone is decoded, beside what was stored long ago."""
+    world.table.register(MINE)
+    e1, six = EVERYTHING[-1]
+    rules = Rules(LIMITS, world.devices, devices=world.devices, registered_only=True)
+    batch = Batch([record(six, e1)], rules, {0: {0}})
+    batch.decode()
+    assert (batch.ignored, batch.groups) == ({"superseded": 1}, {})

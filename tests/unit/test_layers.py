@@ -29,6 +29,7 @@ LAYERS = {
     "processor.ask": 4,
     "processor.batch": 4,
     "processor.ledger": 4,
+    "processor.waiting": 4,
     "processor.devices": 4,
     "processor.ingest": 4,
     "processor.rollup": 4,
@@ -55,6 +56,8 @@ SIDEWAYS = {
     ("processor.ingest", "processor.batch"),  # the handler's own part
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
     ("processor.batch", "processor.ledger"),
+    ("processor.batch", "processor.waiting"),
+    ("processor.waiting", "processor.ledger"),
     ("processor.ledger", "processor.quarantine"),  # … and its batch's ledger makes the rejections
     ("processor.redrive", "processor.batch"),  # what was rejected goes the way of what comes …
     ("processor.redrive", "processor.quarantine"),  # … out of quarantine, and what fails again back into it
