@@ -89,7 +89,7 @@ class Bench:
             while injector.injected < enough or (injector.lasting and time.monotonic() < begun + LASTING):
                 assert time.monotonic() < begun + PATIENCE, f"{fault} came {injector.injected} times"
                 self.send()
-                time.sleep(0.03)
+                time.sleep(0.1)
             run.finish()
         run.drain(PATIENCE)
         strike.end()

@@ -100,18 +100,24 @@ def test_the_local_name_is_what_to_remember(vector):
     assert model_of(advertisement(vector)) == vector["name"]
 
 
-@pytest.mark.parametrize("name", ["IM", "IM-BL01", "EP", "EP-BL01"])
+@pytest.mark.parametrize("name", ["IM", "IM-BL01", "EP", "EP-BL01", "Env", "EnvSensor-BL01"])
 def test_a_2jcie_bl_s_names_are_remembered_from_a_scan_response_that_says_nothing_else(name):
     """OMRON, 2JCIE-BL01 Communication Interface Manual, 1.3.2: the shortened device name, and the whole."""
     assert model_of(structure(0x09, name.encode())) == name
 
 
 def test_names_that_start_like_a_2jcie_bl_s_are_remembered_beside_omron_s_company_identifier_alone():
-    for name in ("IMAGE-PRO", "EPSON-ABCD", "IM-BL02"):
+    for name in ("IMAGE-PRO", "EPSON-ABCD", "IM-BL02", "Envoy"):
         said = structure(0x09, name.encode())
         assert model_of(said) is None
         assert model_of(said + manufacturer_data(0x0499, bytes(20))) is None
         assert model_of(said + manufacturer_data(0x02D5, bytes(20))) == name
+
+
+def test_a_2jcie_bl_that_records_is_no_bu_though_its_name_came_apart():
+    bu = manufacturer_data(0x02D5, bytes([1]) + bytes.fromhex("07c40abc0f1100b8430f00100e0000900100"))
+    assert readings(bu, ADDRESS, 1) != []
+    assert readings(bu, ADDRESS, 1, model=model_of(structure(0x09, b"EnvSensor-BL01"))) == []
 
 
 def test_nothing_is_remembered_of_other_names():

@@ -246,9 +246,10 @@ FORMATS: tuple[Table, ...] = (
 
 REMEMBERED = ("GV", "Govee_", "B5178", "sps", "tps", "TP3", "TP9", "SensorPush")
 """How the local names start that a decoder asks for, or that tell models apart."""
-_OMRON_NAMES = ("IM", "IM-BL01", "EP", "EP-BL01")
-"""A 2JCIE-BL's names, short and whole, in broadcaster mode (OMRON, Communication Interface Manual, 1.3.2). Others'
-names start with the same letters: EPSON-ABCD."""
+_OMRON_STARTS = ("IM", "EP", omron.RECORDING)
+_OMRON_NAMES = ("IM", "IM-BL01", "EP", "EP-BL01", "Env", "EnvSensor-BL01")
+"""A 2JCIE-BL's names, short and whole (OMRON, Communication Interface Manual, 1.3.2; node-omron-envsensor's README for
+the last two). Others' names start with the same letters: EPSON-ABCD."""
 _OMRON = bytes([MANUFACTURER_DATA]) + omron.COMPANY.to_bytes(2, "little")
 """How its manufacturer data start. Where another's bytes are the same, one name too many is remembered."""
 
@@ -262,7 +263,7 @@ def model_of(whole: bytes) -> str | None:
     if model is None:
         name = local_name(whole)
         if name is not None and (
-            name.startswith(REMEMBERED) or (name.startswith(("IM", "EP")) and _is_bl(name, whole))
+            name.startswith(REMEMBERED) or (name.startswith(_OMRON_STARTS) and _is_bl(name, whole))
         ):
             model = name
     return model
