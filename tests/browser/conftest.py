@@ -219,12 +219,12 @@ def open_page(browser):
     """Opens pages; at the end none may have asked anybody else, broken the policy or had an error."""
     troubles, contexts = [], []
 
-    def opened(address, *, strict=True, **options):
+    def opened(address, *, strict=True, script="", **options):
         context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.add_init_script(WATCH)
+        page.add_init_script(WATCH + script)
         origin = re.match(r"https?://[^/]+", address)[0]
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
