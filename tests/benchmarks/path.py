@@ -129,6 +129,23 @@ def ours(sent: list[bytes], told: Iterable[Message] = ()) -> Callable[[], None]:
     return work
 
 
+def shortest(sent: list[bytes], told: Iterable[Message]) -> Callable[[], None]:
+    """Return the work of our decoding behind the opening that the peers get, which checks nothing.
+
+    What a peer's whole time is of it is what no opening, however quick, could exceed.
+    """
+    known = {message.address: (message.key, message.model) for message in told}
+    keys = {address: key for address, (key, _) in known.items() if key is not None}
+
+    def work() -> None:
+        for record in sent:
+            for entry in orjson.loads(record)["payloads"]:
+                address = entry["address"]
+                readings(bytes.fromhex(entry["data"]), address, AT, keys, GATEWAY, RSSI, known[address][1])
+
+    return work
+
+
 def theirs(sent: list[bytes], peer: Peer, told: list[Message]) -> Callable[[], None]:
     """Return the work of a peer behind the shortest opening of the same records, which are plain JSON."""
     known = {message.address: (message.key, message.model) for message in told}
@@ -178,21 +195,32 @@ def _formats(rounds: int, count: int, least: float) -> None:
         found: dict[str, list[str]] = {peer.name: [kind, peer.name] for peer in able}
         for each in (1, MANY):
             sent = records(family, told, each)
-            works = {"ours": ours(sent, told), **{peer.name: theirs(sent, peer, told) for peer in able}}
+            works = {"ours": ours(sent, told), "shortest": shortest(sent, told)}
+            works |= {peer.name: theirs(sent, peer, told) for peer in able}
             measured = paired(works, rounds=rounds, least=least)
             for name, row in found.items():
-                times = measured.ratio(name, "ours")
+                times, most = (measured.ratio(name, one) for one in ("ours", "shortest"))
                 row += [f"{measured.seconds(one) / count * 1e6:.2f}" for one in ("ours", name)]
-                row += [f"{times:.1f} ×", verdict(times, least=PEER_TARGET)]
+                row += [f"{times:.1f} ×", verdict(times, least=PEER_TARGET), f"{most:.1f} ×"]
         rows += sorted(found.values(), key=lambda row: float(row[3]))
     target = f"at least {PEER_TARGET:g}"
     show(
         "Record (plain JSON in Funnel's envelope) to Readings, against every peer behind the shortest opening of the "
-        f"same record: µs of CPU per advertisement, with one in a record and with {MANY}",
-        ("format", "peer", "1: ours", "its", "times", target, f"{MANY}: ours", "its", "times", target),
+        f"same record: µs of CPU per advertisement, with one in a record and with {MANY}. At most: our decoding behind "
+        "that opening too",
+        (
+            "format",
+            "peer",
+            *(name for each in (1, MANY) for name in (f"{each}: ours", "its", "times", target, "at most")),
+        ),
         rows,
     )
-    print(f"\nMet by {met(rows, 5)} rows with one advertisement in a record, by {met(rows, 9)} with {MANY}.")
+    for each, at in ((1, 5), (MANY, 10)):
+        reach = sum(float(row[at + 1].rstrip(" ×")) >= PEER_TARGET for row in rows)
+        print(
+            f"\nAdvertisements in a record: {each}. Met by {met(rows, at)} rows; behind the shortest opening, our "
+            f"decoding would meet it in {reach}."
+        )
 
 
 def _unknown(rounds: int, count: int, least: float) -> None:

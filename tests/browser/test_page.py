@@ -159,32 +159,49 @@ def test_dragging_zooms_and_asks_for_finer_data(url, open_page):
 
 def test_keys_zoom_move_and_read_the_chart(url, open_page):
     page = open_page(f"{url}/devices/{ONE}?span={HOUR * 1000}")
-    plot = page.locator(".plot").first
-    page.locator(".plot canvas").first.wait_for()
+    plot, announcer = page.locator(".plot").first, page.locator("#announcer")
+
+    def press(key):
+        """Return the times that are asked for, once they are drawn: that is said last."""
+        before = announcer.inner_text()
+        with page.expect_response("**/api/series/*"):
+            page.keyboard.press(key)
+        expect(announcer).not_to_have_text(before)
+        return ranges(page)[-1]
+
+    expect(announcer).to_have_text(re.compile(" to .*, "))
     plot.focus()
     wide = ranges(page)[-1]
-    with page.expect_response("**/api/series/*"):
-        page.keyboard.press("+")
-    closer = ranges(page)[-1]
+    closer = press("+")
     assert closer[1] - closer[0] == pytest.approx((wide[1] - wide[0]) / 2, rel=0.01)
-    with page.expect_response("**/api/series/*"):
-        page.keyboard.press("Shift+ArrowLeft")
-    assert ranges(page)[-1][0] == pytest.approx(closer[0] - (closer[1] - closer[0]) / 2, abs=5)
+    assert press("Shift+ArrowLeft")[0] == pytest.approx(closer[0] - (closer[1] - closer[0]) / 2, abs=5)
     page.keyboard.press("End")
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#announcer")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: [\d.]+ °C$"))
+    expect(announcer).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: [\d.]+ °C$"))
     card = page.locator("section").first
-    reached = page.locator("#announcer").inner_text().split()[0].rstrip(":")
-    with page.expect_response("**/api/series/*"):
-        page.keyboard.press("-")
+    reached = announcer.inner_text().split()[0].rstrip(":")
+    press("-")
     expect(card.locator("output")).to_contain_text(reached)  # the cursor stays with its point
     point, line = (card.locator(each).bounding_box() for each in (".u-cursor-pt", ".u-cursor-x"))
     assert point["x"] + point["width"] / 2 == pytest.approx(line["x"] + line["width"], abs=4)
-    with page.expect_response("**/api/series/*"):
-        page.keyboard.press("0")
-    again = ranges(page)[-1]
+    again = press("0")
     assert again[1] - again[0] == wide[1] - wide[0]
     assert plot.evaluate("element => element === document.activeElement")
+
+
+def test_keys_count_from_what_was_asked_for_last_though_it_is_not_there_yet(url, open_page):
+    page = open_page(f"{url}/devices/{ONE}?span={HOUR * 1000}")
+    page.locator(".plot canvas").first.wait_for()
+    page.locator(".plot").first.focus()
+    held = []
+    page.route("**/api/series/*", lambda route: held.append(route))
+    asked = len(ranges(page))
+    for _ in range(3):
+        page.keyboard.press("+")
+    page.wait_for_function("document.location.search.includes('from=')")
+    widths = [to - start for start, to in ranges(page)[asked:]]
+    assert widths == pytest.approx([HOUR * 500, HOUR * 250, HOUR * 125], abs=5)
+    page.unroute("**/api/series/*")
 
 
 def test_a_chart_says_what_it_shows_and_is_there_as_a_table(url, open_page):

@@ -67,10 +67,11 @@ function bounds(_chart, low, high) {
 export class Chart {
   /**
    * title, unit; lines: names of the lines, if there are several; flag: only yes and no; zero: from 0 up;
-   * zoom(from, to): what a drag or a key asks for, in seconds; text(value): a value in words.
+   * zoom(from, to): what a drag or a key asks for, in seconds; asked(): [from, to] that was asked for last, which may not
+   * be there yet; text(value): a value in words.
    */
-  constructor({ title, unit = "", lines = null, flag = false, zero = false, zoom = null, text = null }) {
-    Object.assign(this, { title, unit, lines, flag, zero, zoom });
+  constructor({ title, unit = "", lines = null, flag = false, zero = false, zoom = null, asked = null, text = null }) {
+    Object.assign(this, { title, unit, lines, flag, zero, zoom, asked });
     this.text = text ?? ((found) => (flag ? (found >= 0.5 ? "yes" : "no") : `${number(found)}${unit === "%" || unit === "°" ? "" : " "}${unit}`.trim()));
     this.latest = h("strong", { class: "latest-value" });
     this.pointed = h("output", { class: "summary", "aria-live": "off", hidden: true }); // keys announce what they reach
@@ -251,7 +252,7 @@ export class Chart {
   #key(event) {
     if (event.target !== this.place || event.ctrlKey || event.metaKey || event.altKey) return;
     const [t] = this.columns;
-    const [from, to] = this.range ?? [0, 1];
+    const [from, to] = this.asked?.() ?? this.range ?? [0, 1]; // pressed three times at once, it zooms three times
     const width = to - from;
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
     const at = this.time === null ? -1 : t.indexOf(this.time);

@@ -96,6 +96,8 @@ export function device(address) {
     return load();
   }
 
+  const asked = () => range.bounds().map((each) => each / 1000);
+
   function move(share) {
     const [from, to] = range.bounds();
     zoom((from + share * (to - from)) / 1000, (to + share * (to - from)) / 1000);
@@ -142,11 +144,11 @@ export function device(address) {
       const scaled = (column) => (factor === 1 ? column : column.map((one) => one * factor));
       const columns = [each.t, scaled(each.mean)];
       if (each.min) columns.push(scaled(each.min), scaled(each.max));
-      put(each.name, () => ({ title: words(each.name), unit, flag: each.kind === "flag", zoom })).set(columns, bounds);
+      put(each.name, () => ({ title: words(each.name), unit, flag: each.kind === "flag", zoom, asked })).set(columns, bounds);
       wanted.add(each.name);
     }
     if (found.signal?.t.length) {
-      const chart = put("signal", () => ({ title: "Signal by gateway", unit: "dBm", zoom }));
+      const chart = put("signal", () => ({ title: "Signal by gateway", unit: "dBm", zoom, asked }));
       const names = found.signal.gateways.map((gateway) => gateway.name);
       chart.set([found.signal.t, ...found.signal.gateways.map((gateway) => gateway.rssi)], bounds, names);
       wanted.add("signal");
