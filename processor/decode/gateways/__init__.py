@@ -90,6 +90,7 @@ _MARKS: tuple[tuple[str, Document], ...] = (
     ("manufacturerdata", theengs.message),
 )
 """Keys that only one family's messages have."""
+_MARK_KEYS = frozenset(key for key, _ in _MARKS)
 
 _DECODING: dict[str, tuple[str, tuple[str, ...]]] = {
     "theengs": ("id", ("servicedata", "manufacturerdata")),
@@ -177,9 +178,10 @@ def _document(document: Any, at: int, imsi: str | None, table: Table) -> Heard:
         reading = table.own.reading(document, at, imsi)
         if reading is not None:
             return [reading]
-    for key, reader in _MARKS:
-        if key in document:
-            return reader(document, at, imsi)
+    if not document.keys().isdisjoint(_MARK_KEYS):
+        for key, reader in _MARKS:
+            if key in document:
+                return reader(document, at, imsi)
     if "data" in document:
         if "deviceId" in document:
             return openblocks.message(document, at, imsi)

@@ -169,6 +169,8 @@ def iso_of(at: int) -> str:
 
 def rssi_in(value: Any, where: str) -> int | None:
     """Return an RSSI in dBm; None where there is none or it says 127, "not available"."""
+    if type(value) is int and -128 <= value < RSSI_UNKNOWN:  # as nearly every gateway says it
+        return value
     if value is None:
         return None
     if type(value) is str and _DECIMAL.fullmatch(value):
@@ -208,6 +210,8 @@ def time_in(value: Any, where: str) -> int | None:
     Takes seconds or milliseconds (a number or its text) or ISO 8601 text with its zone. A clock that was never
     set counts from the gateway's start: that is a time too, and its difference from the send time is right.
     """
+    if type(value) is int and _SECONDS_BELOW <= value < _MILLISECONDS_BELOW:  # as nearly every gateway says it
+        return value
     if value is None:
         return None
     number = value
