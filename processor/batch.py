@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from processor.decode import readings
-from processor.decode.formats import BETTER, SUPERSEDED, model_of, sample_of
+from processor.decode.formats import BETTER, DOUBTFUL, SUPERSEDED, model_of, sample_of
 from processor.decode.gateways import Advertisement, Heard
 from processor.decode.record import heard
 from processor.errors import DecodeError, KeyMissing, StoreError
@@ -84,7 +84,7 @@ class Batch(Ledger):
             except Base64Error as error:
                 self.received += 1
                 self.reject(place, None, "base64", f"the event's data is not Base64: {error}")
-            if waiting:
+            if waiting or self._waiting:  # first copies stay: what comes later must not overtake what waits
                 self._wait(Record(place, arrived, found, better, waiting))
             else:
                 self._finish(place, arrived, found, better)
@@ -103,7 +103,10 @@ class Batch(Ledger):
             self.fail(source, error)
 
     def _wait(self, record: Record) -> None:
-        """Keep a record of which something waits; handle all that waits where it is too much to be kept."""
+        """Keep a record of which something waits, or that comes after one; handle all where it is too much to be kept.
+
+        What then comes later no longer explains what came before.
+        """
         self._waiting.append(record)
         self._held += len(record.waiting) + len(self.rejections.get(record.place, ()))
         if self._held >= MOST_WAITING:
@@ -126,6 +129,7 @@ class Batch(Ledger):
                         self.fail(each.source, refused)
         self._asked = False
         for place, arrived, found, better, _ in records:
+            found.sort(key=lambda each: each[1])
             if place in self.rejections:  # quarantine tells its objects apart by their content
                 self.rejections[place].sort(key=lambda each: -1 if each.index is None else each.index)
             self._finish(place, arrived, found, better)
@@ -193,7 +197,7 @@ class Batch(Ledger):
         at = advertisement.at or 0
         try:
             decoded = self._readings(advertisement)
-            if not decoded and self._modelled(advertisement[0]):
+            if (not decoded or decoded[0].format in DOUBTFUL) and self._modelled(advertisement[0]):
                 decoded = self._readings(advertisement)
         except KeyMissing as error:
             self._keyless(source, error)
@@ -227,12 +231,12 @@ class Batch(Ledger):
 
         So a replay may store what came before its sensor's model was known. It never changes what is stored.
         """
+        if address is None or address in self.models:
+            return False
         if not self._asked:
             raise Unasked(address)
         devices = self.rules.devices
-        if devices is None or address is None or address in self.models:
-            return False
-        model = devices.heard(address)
+        model = None if devices is None else devices.heard(address)
         if model is None:
             return False
         self.models[address] = model

@@ -107,7 +107,11 @@ def world():
 
 
 def record(*heard):
-    entries = [{"address": device, "timestamp": NOW, "data": data.hex()} for device, data in heard]
+    """Return a record of (device, data), or (device, data, ms since 1970, RSSI), each."""
+    entries = [
+        dict(zip(("address", "data", "timestamp", "rssi"), (device, data.hex(), *(more or [NOW])), strict=False))
+        for device, data, *more in heard
+    ]
     sent = orjson.dumps({"payloads": entries, "timestamp": NOW, "imsi": "295050000000001"})
     return {"kinesis": {"data": b64encode(sent).decode(), "approximateArrivalTimestamp": NOW / 1000}}
 
@@ -301,9 +305,9 @@ def test_what_becomes_of_a_batch_does_not_depend_on_what_was_remembered(world, r
     assert all((cold.rejected, cold.ignored, cold.groups))
     for name in ("received", "ignored", "rejections"):
         assert getattr(cold, name) == getattr(warm, name)
-    assert {key: group.cells for key, group in cold.groups.items()} == {
-        key: group.cells for key, group in warm.groups.items()
-    }
+    assert [*cold.groups.items()] == [*warm.groups.items()]
+    for key, cells in cold.sources.items():
+        assert [*cells.items()] == [*warm.sources[key].items()]
     counts = cold.ledger()
     written = sum(len(found) for sources in cold.sources.values() for found in sources.values())
     assert counts["received"] == written + counts["rejected"] + counts["ignored"]
@@ -317,3 +321,67 @@ def test_a_better_format_that_does_not_count_of_a_record_counts_for_what_waits(w
     batch = Batch([record(six, e1)], rules, {0: {0}})
     batch.decode()
     assert (batch.ignored, batch.groups) == ({"superseded": 1}, {})
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["a record each", "in one record"])
+def test_what_waits_is_not_overtaken_by_what_comes_later(world, apart):
+    """The first copy is the first that came, whatever beside it nobody knows."""
+    world.table.register(MINE, key={"B": b64encode(b"x" + KEY).decode()})
+    first, second = ((MINE, plain(MINE), NOW, -50), (MINE, plain(MINE), NOW + 200, -60))
+    beside, hidden = (HERS, UNKNOWN, NOW, -90), (MINE, encrypted(MINE), NOW, -40)
+    found = []
+    for heard in ([first], [second]), ([hidden, beside, first], [second]), ([beside, first], [hidden, second]):
+        records = [record(*each) for each in (heard if apart else [heard[0] + heard[1]])]
+        batch = Batch(records, Rules(LIMITS, world.devices, devices=world.devices))
+        batch.decode()
+        (group,) = batch.groups.values()
+        measured = [reading.at for reading in group.cells.values() if reading.format == "ruuvi.5"]
+        found.append((measured, *group.gateways.values()))
+    assert found == [([NOW], -50), ([NOW], -40), ([NOW], -50)]
+
+
+def test_many_rejections_are_folded_in_the_same_order_whatever_was_remembered(world):
+    world.table.register(MINE)
+    bad = [(HERS, b"\xff")] * 900
+    records = [[(MINE, encrypted(MINE)), *bad], *[bad] * 11]
+    cold, warm = (world.handle(*records) for _ in range(2))
+    assert cold.rejections == warm.rejections
+    assert cold.received == warm.received
+    assert any(each.reason == "many" for found in cold.rejections.values() for each in found)
+
+
+def test_who_says_a_name_that_explains_nothing_is_asked_for_nothing(world):
+    """So that a scan response alone does not hold its shard where the registry cannot be asked."""
+    world.table.refuses = True
+    batch = world.handle((MINE, NAMED), (MINE, SAID), (MINE, UNKNOWN))
+    assert (batch.failed, batch.ignored["unknown_format"]) == ({}, 2)
+
+
+BU = manufacturer_data(0x02D5, bytes([1]) + bytes.fromhex("07c40abc0f1100b8430f00100e0000900100"))
+H5101 = structure(0x03, b"\x88\xec") + manufacturer_data(0x0001, bytes.fromhex("010103c1f164"))
+"""Without a name beside them both are read; an OMRON 2JCIE-BL and a Govee H5106 send the like, and say their names."""
+
+
+@pytest.mark.parametrize("registered_only", [True, False])
+@pytest.mark.parametrize(
+    ("data", "name", "taken", "instead"),
+    [(BU, b"EnvSensor-BL01", "omron.bu.1", None), (H5101, b"GVH5106_1234", "govee.h5101", "govee.h5106")],
+    ids=["OMRON", "Govee"],
+)
+def test_a_format_that_a_name_contradicts_is_not_taken_for_granted(world, registered_only, data, name, taken, instead):
+    """Whether the name comes before, after, or in an earlier batch; and what is registered changes nothing of it."""
+    for device in (MINE, HERS):
+        world.table.register(device)
+    said = structure(0x09, name)
+
+    def formats(*heard):
+        batch = world.handle(*heard, registered_only=registered_only)
+        return [reading.format for group in batch.groups.values() for reading in group.cells.values()]
+
+    expected = [instead] if instead else []
+    assert formats((HERS, data)) == [taken]
+    assert formats((MINE, data), (MINE, said)) == expected
+    assert formats((MINE, said), (MINE, data)) == expected
+    assert formats((MINE, data)) == expected
+    world.now += 301
+    assert formats((MINE, data)) == expected

@@ -273,6 +273,10 @@ def _is_bl(name: str, whole: bytes) -> bool:
     return name in _OMRON_NAMES or _OMRON in whole
 
 
+DOUBTFUL: frozenset[str] = frozenset({govee.H5101.name, *(table.name for table in omron.SENSORS)})
+"""Formats that are taken for granted where no name says otherwise, though a sensor that has another name sends the same
+bytes: a Govee H5106, an OMRON 2JCIE-BL that records. Whoever remembers names asks for one before these are believed."""
+
 SUPERSEDED: dict[str, tuple[str, int]] = ruuvi.SUPERSEDED
 """Formats that say less of a sample than another one the same sensor also sends: the other one's name, and the bits of
 its counter that they share. Where both of a sample were heard, the lesser one is left out."""
