@@ -385,3 +385,13 @@ def test_a_format_that_a_name_contradicts_is_not_taken_for_granted(world, regist
     assert formats((MINE, data)) == expected
     world.now += 301
     assert formats((MINE, data)) == expected
+
+
+def test_what_a_name_may_contradict_comes_again_where_the_registry_cannot_be_asked(world):
+    """Unless the batch itself says the name; nothing else suffers."""
+    world.table.refuses = True
+    batch = world.handle(
+        (MINE, BU), (HERS, plain(HERS)), (address(3), H5101), (address(3), structure(0x09, b"GVH5101_1"))
+    )
+    assert batch.failed == {0: 1}
+    assert stored(batch) == [HERS, address(3)]
