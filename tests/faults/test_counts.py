@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from processor.local import environment
 from processor.local.environment import Crashed, OutOfMemory, TimedOut
+from processor.local.faults import run as running
+from processor.local.faults import traffic as sending
+from processor.local.faults.fault import Injector
+from processor.local.faults.input import Source
 from processor.local.faults.oracle import judge
 from processor.local.faults.registry import named
 from processor.local.faults.run import started
+from processor.local.faults.traffic import Traffic
 from processor.local.proxy import Call, answer
+from processor.local.system import MAPPING
 from tests.faults.striking import strike
 
 SEED = 11
@@ -146,3 +153,69 @@ def test_a_worker_that_got_too_much_counts_when_it_ends_by_it_and_not_when_it_is
     ended(OutOfMemory("by it", exit_code=-9, **told))
     assert injector.injected == 1
     assert done == [FIRST] * 3
+
+
+class Stepwise(Injector):
+    """Strikes so many times, each when a record of its own is stored."""
+
+    def __init__(self, run, times):
+        self.begin(run, "stepwise", SEED, 1.0)
+        self.times = times
+        self.sensors = []
+
+    def records(self):
+        if self.injected < self.times and len(self.sensors) == self.injected:
+            source = Source(self)
+            self.sensors.append(source.sensor())
+            yield source.record(source.measure(self.sensors[-1], [source.now]))
+
+    def tick(self):
+        if len(self.sensors) > self.injected and self.run.witness.firsts.of(self.sensors[-1].address):
+            self.count()
+
+
+@pytest.fixture
+def slow(aws, monkeypatch):
+    """A run whose mapping sends a record at a time, each a tenth of a second long."""
+    with started(SEED, aws=aws, shards=1, mapping=replace(MAPPING, batch_size=1, parallelization_factor=1)) as run:
+        invoked = run.witness.invoked
+
+        def slowly(*call):
+            time.sleep(0.1)
+            return invoked(*call)
+
+        monkeypatch.setattr(run.witness, "invoked", slowly)
+        yield run
+
+
+def turn(run, injector):
+    """Give an injector that has not struck its turn; return how often it did."""
+    run.injectors["stepwise"] = injector
+    run.wait_for_all()
+    run.finish()
+    return injector.injected
+
+
+def test_a_fault_that_waits_for_its_records_waits_behind_a_late_mapping_too(slow, monkeypatch):
+    monkeypatch.setattr(running, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(sending, "AT_ONCE", 60)
+    injector, traffic = Stepwise(slow, 1), Traffic(slow)
+    for _ in range(60):
+        traffic.send(injector)
+    assert turn(slow, injector) == 1
+
+
+def test_what_waits_for_a_fault_does_not_make_the_mapping_late(slow, monkeypatch):
+    monkeypatch.setattr(running, "PATIENCE_SECONDS", 8.0)
+    monkeypatch.setattr(sending, "AT_ONCE", 5)
+    most = []
+    put = slow.put
+
+    def counted(sent):
+        put(sent)
+        most.append(len(slow.system.sent) - slow.system.mapping.stats.records)
+
+    monkeypatch.setattr(slow, "put", counted)
+    assert turn(slow, Stepwise(slow, 0)) == 0
+    assert len(most) > 20
+    assert max(most) <= 10

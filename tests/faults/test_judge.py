@@ -25,6 +25,7 @@ from processor.local.faults.oracle import judge
 from processor.local.faults.poison import Poison
 from processor.local.faults.registry import named
 from processor.local.faults.run import started
+from processor.local.faults.traffic import Traffic
 from processor.local.faults.world import World
 from processor.local.mapping_settings import MappingSettings
 from processor.local.proxy import Call, Reply
@@ -163,7 +164,12 @@ def test_a_checkpoint_that_passes_what_is_not_stored_yet_is_found_though_all_is_
     mapping = replace(MAPPING, batching_window_seconds=0.1)
     rolling = replace(ROLLUP_MAPPING, batching_window_seconds=0.2)
     with started(SEED, aws=aws, timeout_s=8, mapping=mapping, rollup_mapping=rolling) as run:
-        strike(run, "access-denied")
+        run.begin(named(["access-denied"]), 0.2)
+        injector, traffic = run.injectors["access-denied"], Traffic(run)
+        injector.lasting = PATIENCE  # until the witness has looked: twice a second it does
+        wait(lambda: traffic.send(injector) or run.witness.problems)
+        run.finish()
+        run.drain(PATIENCE)
         found = judge(run)
     assert not found.lost
     assert found.problems

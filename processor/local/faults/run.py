@@ -34,7 +34,7 @@ TICK_SECONDS = 0.02
 FIRST_SENSOR = 40_000
 PATIENCE_SECONDS = 60.0
 HANDLED_SECONDS = 240.0
-"""How long what was given up may take when it is invoked directly, every fault at work."""
+"""How long what came before may take, and what was given up when it is invoked directly, every fault at work."""
 TRAFFIC_SECONDS = 0.05
 
 
@@ -164,12 +164,20 @@ class Run(Seams):
         self._thread.start()
 
     def wait_for_all(self) -> None:
-        """Give those that have not struck yet their turn, the others ended; records go on coming, a minute at most."""
+        """Give those that have not struck yet their turn, the others ended.
+
+        A fault of several steps waits for its records behind all that came before: its minute begins when those are
+        handled. Records go on coming.
+        """
         self._end([name for name, injector in self.injectors.items() if injector.injected])
         self._start()
         waiting = list(self.injectors.values())
+        if not waiting:
+            return
         for injector in waiting:
             injector.hasten()
+        with contextlib.suppress(LocalError):  # who drains in the end says what is left
+            self.system.drain(HANDLED_SECONDS)
         traffic = Traffic(self)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not all(injector.injected for injector in waiting) and time.monotonic() < deadline:
