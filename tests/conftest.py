@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -18,6 +19,9 @@ from processor.store.units import item_size
 # These machines are shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+# A script's `&` has Ctrl-C ignored, and children inherit it: those of tests are to end by it however pytest was started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -14,12 +14,11 @@ import pytest
 
 # A run with a server, an idle worker, a busy worker that never gives up the interpreter for long, and a grandchild.
 PARENT = """
-import json, signal, sys, threading
+import json, sys, threading
 from pathlib import Path
 from processor.local.aws import EmbeddedAws
 from processor.local.function import Function
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` has it ignored, which children inherit
 aws = EmbeddedAws()
 started = threading.Event()
 lines = []

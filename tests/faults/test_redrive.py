@@ -129,22 +129,29 @@ class Killer(ThreadingHTTPServer):
         self.target = endpoint.removeprefix("http://")
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.lock = threading.Lock()
-        self.process = None
+        self.process = self.killed = None
         self.calls = self.at = self.kills = 0
         self.after = False
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
+        self.killed = self.process
         self.kills += 1
 
 
 class Forward(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def setup(self):
+        super().setup()
+        self.process = self.server.process
+
     def forward(self):
         killer = self.server
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with killer.lock:  # one call at a time: the nth is the nth
+            if self.process is not killer.process or killer.killed is killer.process:
+                raise ConnectionAbortedError  # its sender was killed while it waited for its turn
             killer.calls += 1
             strikes = killer.calls == killer.at
             if strikes and not killer.after:
