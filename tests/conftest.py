@@ -20,7 +20,7 @@ from processor.store.units import item_size
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-# A script's `&` has Ctrl-C ignored, and children inherit it: those of tests are to end by it however pytest was started.
+# A script's `&` has Ctrl-C ignored, and children inherit it: tests end theirs by it however pytest was started.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

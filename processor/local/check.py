@@ -21,6 +21,7 @@ from processor.rules import Limits
 from processor.store.reader import once
 from processor.store.tables import AttributeValue, cell_name, slot, slot_of
 from processor.store.units import item_size, write_units
+from processor.store.unreadable import Unreadable
 
 Cell = tuple[str, int, str]
 """Device, slot, cell name: where a reading belongs."""
@@ -164,11 +165,15 @@ class Verdict:
     expected: Expected
     found: int = 0
     """Cells in the table."""
+    optional: int = 0
+    """Those of them that are there only because a sensor's model was known by then, from another record."""
     lost: list[Cell] = field(default_factory=list)
     foreign: list[Cell] = field(default_factory=list)
     """Cells that nothing sent explains."""
     changed: list[Cell] = field(default_factory=list)
     """Cells whose time, format or values are not those of any copy that was sent."""
+    unreadable: list[Unreadable] = field(default_factory=list)
+    """What is in the table and can be read as no cell, gateway or slot: nobody sent that either."""
     missing_records: int = 0
     """Records that were sent and are not in the stream."""
     not_quarantined: list[tuple[str, str, int | None]] = field(default_factory=list)
@@ -186,6 +191,7 @@ class Verdict:
             self.lost
             or self.foreign
             or self.changed
+            or self.unreadable
             or self.missing_records
             or self.not_quarantined
             or self.wrongly_quarantined
@@ -197,6 +203,7 @@ class Verdict:
             ("lost: sent, but not in the table", self.lost, len(self.lost)),
             ("foreign: in the table, but never sent", self.foreign, len(self.foreign)),
             ("changed: another time, format or value than was sent", self.changed, len(self.changed)),
+            ("unreadable: in the table, and not as anything is stored there", self.unreadable, len(self.unreadable)),
             ("not in the stream: sent records", (), self.missing_records),
             ("rejected, but not in quarantine", self.not_quarantined, len(self.not_quarantined)),
             ("in quarantine, but fit to be stored", self.wrongly_quarantined, len(self.wrongly_quarantined)),
@@ -232,12 +239,15 @@ def compare(
     for item in items:
         verdict.items += 1
         verdict.largest_item = max(verdict.largest_item, item_size(item))
-        stored = slot(item)
+        stored = slot(item, verdict.unreadable.append)
         for name, reading in stored.cells.items():
             verdict.found += 1
             cell = (stored.device, stored.start, name)
             found.setdefault(stored.device, []).append(reading)
-            copies = left.pop(cell, None) or expected.optional.get(cell)
+            copies = left.pop(cell, None)
+            if copies is None:
+                copies = expected.optional.get(cell)
+                verdict.optional += copies is not None
             if copies is None:
                 verdict.foreign.append(cell)
             elif not any(_same(copy, reading) for copy in copies):

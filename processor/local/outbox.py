@@ -68,6 +68,11 @@ class Outbox:
         self._queue.put(entry)
         return entry.taken
 
+    @property
+    def waiting(self) -> int:
+        """How many records the stream has neither taken nor refused yet."""
+        return len(self._outstanding)
+
     def flush(self, timeout: float) -> None:
         """Wait until the stream has taken, or refused for good, all that was put before. Raises LocalError."""
         if left := wait(list(self._outstanding), timeout).not_done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -190,11 +191,20 @@ class System:
         self.mapping.check()
         self.rollup_mapping.check()
 
+    @property
+    def unhandled(self) -> int:
+        """How many of the records that were put the mapping is not done with: under way to the stream, or there."""
+        stats = self.mapping.stats
+        return self._outbox.waiting + len(self.sent) - stats.records - stats.filtered - stats.discarded
+
     def drain(self, timeout: float) -> None:
-        """Wait until everything sent so far has been handled, and rolled up; what the stream has yet to take, too."""
-        self._outbox.flush(timeout)
-        self.mapping.drain(timeout)
-        self.rollup_mapping.drain(timeout)
+        """Wait until everything sent so far has been handled, and rolled up; what the stream has yet to take, too.
+
+        Raises LocalError, saying what is left, after so many seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for wait in (self._outbox.flush, self.mapping.drain, self.rollup_mapping.drain):
+            wait(max(0.0, deadline - time.monotonic()))
 
     def check(self) -> Verdict:
         """Compare the stream with what the table and the quarantine hold."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from processor.errors import TransientError
-from processor.local.faults.checkpoints import Checkpoints
+from processor.local.faults.checkpoints import Checkpoints, indices_of, kept_by_quarantine
 from processor.local.mapping import SHARD_END
 
 
@@ -81,3 +81,28 @@ def test_checkpoints_are_read_before_anything_that_they_are_compared_with(watche
     watched.watch._records = records
     assert watched.look("3") == [1, 2, 3]
     assert not watched.problems
+
+
+@pytest.mark.parametrize(
+    ("rejected", "lacks", "kept", "whole"),
+    [
+        ({1}, False, {1}, True),
+        ({1}, False, set(), False),
+        ({1, 2}, False, {1}, False),
+        ({1}, True, {1}, False),  # the reading that is not in the table is not there either
+        (set(), True, {0}, True),
+        ({1}, True, {0, 1}, True),
+        ({1}, True, {None}, True),
+        ({None}, False, {1}, False),
+    ],
+)
+def test_quarantine_keeps_a_record_only_where_it_has_what_was_rejected_and_what_the_table_lacks(
+    rejected, lacks, kept, whole
+):
+    record = {"SequenceNumber": "2"}
+    entries = [
+        {"sequence_number": "1", "rejected": [{"index": 7}]},
+        *({"sequence_number": "2", "rejected": [{"index": index}]} for index in kept),
+    ]
+    assert indices_of(entries, record) == kept
+    assert kept_by_quarantine(rejected, lacks, kept) == whole

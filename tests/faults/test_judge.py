@@ -19,7 +19,7 @@ from processor.local import function as functions
 from processor.local.consumer import ShardConsumer
 from processor.local.environment import Crashed, HandlerError
 from processor.local.faults import fault as moments
-from processor.local.faults.fault import Injector
+from processor.local.faults.fault import Injector, Sent
 from processor.local.faults.input import Source
 from processor.local.faults.oracle import judge
 from processor.local.faults.poison import Poison
@@ -27,6 +27,7 @@ from processor.local.faults.registry import named
 from processor.local.faults.run import started
 from processor.local.faults.traffic import Traffic
 from processor.local.faults.world import World
+from processor.local.fleet import Fleet
 from processor.local.mapping_settings import MappingSettings
 from processor.local.proxy import Call, Reply
 from processor.local.system import FUNCTIONS, MAPPING, ROLLUP_MAPPING
@@ -156,6 +157,80 @@ def test_a_function_that_is_broken_is_found_by_the_witness_and_the_oracle(fault,
         strike(run, fault)
         found = judge(run)
     assert any(FOUND[fault] in line for line in found.problems), found.lines()
+
+
+@pytest.fixture
+def sent(aws):
+    """A run that has handled what a fleet sent, and the fleet."""
+    fleet = Fleet(devices=12, gateways=2, rate=40, seed=SEED, start=round(time.time() * 1000) - 60_000, malformed=0.1)
+    with started(SEED, aws=aws, keys=fleet.keys) as run:
+        for record in fleet.records(measurements=60):
+            run.put(Sent(record.data))
+        run.drain(PATIENCE)
+        assert judge(run, fleet).passed
+        yield run, fleet
+
+
+def test_a_cell_too_many_is_doubled_and_the_ledger_does_not_balance(sent, aws):
+    run, fleet = sent
+    copied = {**next(run.system.reader.scan()), "device": {"S": "AA:00:00:00:00:01"}}
+    aws.client("dynamodb").put_item(TableName=run.system.settings.readings_table, Item=copied)
+    found = judge(run, fleet)
+    assert any("was never sent" in line for line in found.doubled)
+    assert any(line.startswith("the ledger does not balance: ") for line in found.problems)
+
+
+def test_what_cannot_be_read_in_the_table_is_found(sent, aws):
+    run, fleet = sent
+    item = next(run.system.reader.scan())
+    aws.client("dynamodb").put_item(TableName=run.system.settings.readings_table, Item={**item, "c1.x": {"M": {}}})
+    (problem,) = judge(run, fleet).problems
+    assert item["device"]["S"] in problem
+    assert "c1.x" in problem
+
+
+def test_a_function_whose_parts_are_not_what_it_received_is_found(sent):
+    run, fleet = sent
+    run.system.totals.ledger["stored"] += 1
+    (problem,) = judge(run, fleet).problems
+    assert re.fullmatch(r"the function's ledger: [\d,]+ received, and parts of [\d,]+", problem)
+
+
+def test_a_record_that_the_stream_does_not_have_is_lost(sent):
+    run, fleet = sent
+    run.system.sent.append(b"never taken")
+    assert judge(run, fleet).lost == ["1 records are not in the stream"]
+
+
+def test_a_measurement_that_the_fleet_never_made_is_found(sent):
+    run, fleet = sent
+    measured = next(place for place in fleet.truth.measured if place[0] in judge(run).verdict.readings)
+    del fleet.truth.measured[measured]
+    (problem,) = judge(run, fleet).problems
+    assert problem.startswith(f"the fleet's measurements: {measured[0]} ")
+
+
+def test_a_device_whose_state_goes_back_is_found(sent, aws):
+    run, _ = sent
+    dynamodb, table = aws.client("dynamodb"), run.system.settings.devices_table
+    (before, *_) = dynamodb.scan(TableName=table)["Items"]
+    run.witness.look()
+    assert not run.witness.problems
+    dynamodb.put_item(TableName=table, Item={**before, "last_seen": {"N": str(int(before["last_seen"]["N"]) - 1)}})
+    run.witness.look()
+    (problem, *_) = run.witness.problems
+    assert problem.startswith(f"{before['device']['S']}: its state went back, from ")
+
+
+def test_a_witness_that_can_look_no_more_says_so(sent, monkeypatch):
+    run, _ = sent
+
+    def broken():
+        raise KeyError("Items")
+
+    monkeypatch.setattr(run.witness, "_look", broken)
+    wait(lambda: run.witness.problems)
+    assert run.witness.problems == ["the witness has seen no more: KeyError: 'Items'"]
 
 
 def test_a_checkpoint_that_passes_what_is_not_stored_yet_is_found_though_all_is_stored_in_the_end(aws, monkeypatch):

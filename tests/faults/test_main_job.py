@@ -6,12 +6,13 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from processor.local.fleet import Fleet
-from processor.local.system import System
+from processor.local.system import MAPPING, System
 
 
 def fleet_records(seed=1, devices=40, rate=40, seconds=30, malformed=0.05):
@@ -56,7 +57,9 @@ def test_a_worker_killed_before_amid_and_after_its_writes_loses_and_doubles_noth
     killer = Killer(seed, each=4)
     fleet, records = fleet_records(seed)
     way = proxy(killer.fault)
-    with System(aws=aws, keys=fleet.keys, variables={"AWS_ENDPOINT_URL_DYNAMODB": way.endpoint}) as system:
+    variables = {"AWS_ENDPOINT_URL_DYNAMODB": way.endpoint}
+    mapping = replace(MAPPING, batch_size=20)  # else a slow machine has few batches to strike at
+    with System(aws=aws, keys=fleet.keys, variables=variables, mapping=mapping) as system:
         killer.system = system
         line = system.totals.line
 

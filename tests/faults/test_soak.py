@@ -22,7 +22,7 @@ def soak(faults, seconds, seed):
     command = ["run", "--chaos", faults, "--devices", "30", "--seconds", str(seconds), "--seed", str(seed)]
     print("processor", *command)
     done = subprocess.run(
-        [sys.executable, "-m", "processor.cli", *command], capture_output=True, text=True, timeout=seconds + 900
+        [sys.executable, "-m", "processor.cli", *command], capture_output=True, text=True, timeout=seconds + 1800
     )
     print(done.stdout[-6000:], done.stderr[-2000:])
     return done

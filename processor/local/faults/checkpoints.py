@@ -57,3 +57,18 @@ def _up_to(checkpoint: str, records: Iterable[Record]) -> Iterator[Record]:
         if checkpoint != SHARD_END and int(record["SequenceNumber"]) > int(checkpoint):
             return
         yield record
+
+
+def indices_of(entries: Iterable[Mapping[str, Any]], record: Record) -> set[int | None]:
+    """Return which of a record's advertisements quarantine's entries keep; None is the record as a whole."""
+    own = (entry for entry in entries if entry["sequence_number"] == record["SequenceNumber"])
+    return {each["index"] for entry in own for each in entry["rejected"]}
+
+
+def kept_by_quarantine(rejected: set[int | None], lacks: bool, kept: set[int | None]) -> bool:
+    """Tell whether quarantine keeps all of a record that the table need not, or does not, have.
+
+    rejected: the indices that belong there. lacks: whether a reading is not in the table, and so has to be there.
+    kept: the indices that are there, None for the record as a whole.
+    """
+    return None in kept or (rejected <= kept and (not lacks or bool(kept - rejected)))

@@ -75,8 +75,10 @@ def judge(run: Run, fleet: Fleet | None = None) -> Judgement:
         if place[:2] not in rotated.places
     ]
     found.problems += [f"{cell} is not as it was sent" for cell in _changed(verdict, items, run.versions.changed)]
+    found.problems += [f"{each}" for each in verdict.unreadable]
     found.problems += run.witness.firsts.see(items)
     _balance(found, rotated)
+    _ledger(found, system.totals.ledger)
     _truth(found, run, rotated)
     if fleet is not None:
         own = {sensor.address for sensor in fleet.sensors}
@@ -148,10 +150,11 @@ def _by_older(stored: Reading, sent: Reading) -> bool:
 
 
 def _balance(found: Judgement, rotated: Rotated) -> None:
-    """Add up what the scans found: every advertisement sent must be in one of the places."""
+    """Add up what the scans found: every advertisement sent must be in one of the places, and nothing else there."""
     verdict, expected = found.verdict, found.verdict.expected
-    stored = len(expected.cells) - len(verdict.lost) + len(rotated.stored)
-    kept = len(expected.rejected) - len(verdict.not_quarantined) + rotated.kept.total()
+    stored = verdict.found - verdict.optional
+    twice = sum(place[:2] in rotated.places for place in verdict.wrongly_quarantined)
+    kept = verdict.quarantined - twice + rotated.kept.total()
     # Without its key, which changed, an advertisement counts as one of a neighbour's.
     ignored = expected.ignored.total() - len(rotated.places) + len(expected.unknown)
     ignored -= expected.ignored["unknown_format"]
@@ -162,6 +165,13 @@ def _balance(found: Judgement, rotated: Rotated) -> None:
     )
     if total != expected.advertisements and not found.lost:
         found.problems.append(f"the ledger does not balance: {found.balance}")
+
+
+def _ledger(found: Judgement, ledger: Mapping[str, int]) -> None:
+    """Add up what the function said of itself: each invocation's parts are all that it received."""
+    parts = sum(ledger.get(name, 0) for name in ("stored", "duplicates", "rejected", "ignored", "failed"))
+    if parts != ledger.get("received", 0):
+        found.problems.append(f"the function's ledger: {ledger.get('received', 0):,} received, and parts of {parts:,}")
 
 
 def _truth(found: Judgement, run: Run, rotated: Rotated) -> None:

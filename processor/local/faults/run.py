@@ -32,7 +32,8 @@ from processor.store import client
 
 TICK_SECONDS = 0.02
 FIRST_SENSOR = 40_000
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
+"""How long a fault that has not struck may take by itself, where the machine has much else to do."""
 HANDLED_SECONDS = 240.0
 """How long what came before may take, and what was given up when it is invoked directly, every fault at work."""
 TRAFFIC_SECONDS = 0.05
@@ -166,7 +167,7 @@ class Run(Seams):
     def wait_for_all(self) -> None:
         """Give those that have not struck yet their turn, the others ended.
 
-        A fault of several steps waits for its records behind all that came before: its minute begins when those are
+        A fault of several steps waits for its records behind all that came before: its time begins when those are
         handled. Records go on coming.
         """
         self._end([name for name, injector in self.injectors.items() if injector.injected])

@@ -20,16 +20,12 @@ class Traffic:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waiting = 0
         self._sensors = [run.sensor("ruuvi.5") for _ in range(SENSORS)]
 
     def send(self, injector: Injector) -> None:
         """Send a record of some of the sensors, drawn by an injector's randomness; none where many wait already."""
-        if self._run.system.mapping.idle:
-            self._waiting = 0
-        if self._waiting >= AT_ONCE:
+        if self._run.system.unhandled >= AT_ONCE:
             return
-        self._waiting += 1
         source = Source(injector)
         sensors = source.random.sample(self._sensors, HEARD)
         self._run.put(source.record([one for each in sensors for one in source.measure(each, [source.now])]))

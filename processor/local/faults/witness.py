@@ -7,7 +7,6 @@ destination. And the states in `devices` must never go back.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from processor.background import Background
 from processor.errors import StoreError
 from processor.failures import Failures
 from processor.local.check import Cell, Expected, shard_records
-from processor.local.faults.checkpoints import Checkpoints, Record
+from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.firsts import Firsts
 from processor.local.faults.poison import Poison
 from processor.local.seams import Invoke
@@ -100,7 +99,8 @@ class Witness(Background):
         lacking: list[tuple[Record, str]] = []
         for record, expected in found:
             lacks = expected.cells.keys() - there
-            if (lacks or expected.rejected) and not self._quarantined(record):
+            rejected = {index for *_, index in expected.rejected}
+            if (lacks or rejected) and not kept_by_quarantine(rejected, bool(lacks), self._quarantined(record)):
                 lacking.append((record, f"{len(lacks)} readings" if lacks else "a rejected record"))
             else:
                 with self._lock:
@@ -145,8 +145,12 @@ class Witness(Background):
             self._problem(changed)
         return {(item["device"]["S"], int(item["slot"]["N"]), name) for item in items for name in item}
 
-    def _quarantined(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether quarantine keeps the record: the objects of its shard whose numbers include its own are read."""
+    def _quarantined(self, record: Mapping[str, Any]) -> set[int | None]:
+        """Return what quarantine keeps of the record; the objects of its shard whose numbers include its own are read.
+
+        Its advertisements' indices, None for the record as a whole.
+        """
+        kept: set[int | None] = set()
         s3, bucket = self._system.aws.client("s3"), self._system.settings.quarantine_bucket
         number = int(record["SequenceNumber"])
         day = record["ApproximateArrivalTimestamp"]
@@ -158,11 +162,10 @@ class Witness(Background):
                     if shard != record["ShardId"] or not int(first) <= number <= int(last):
                         continue
                     body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-                    if any(
-                        orjson.loads(line)["sequence_number"] == record["SequenceNumber"] for line in body.splitlines()
-                    ):
-                        return True
-        return False
+                    kept |= indices_of(map(orjson.loads, body.splitlines()), record)
+            if kept:
+                break
+        return kept
 
     def _problem(self, text: str) -> None:
         with self._lock:
@@ -171,8 +174,13 @@ class Witness(Background):
     def work(self) -> None:
         """Watch the checkpoints and `devices`."""
         while not self.stopping.wait(LOOK_SECONDS):
-            with contextlib.suppress(StoreError, ClientError, BotoCoreError):  # the next look may be luckier
+            try:
                 self.look()
+            except (StoreError, ClientError, BotoCoreError):
+                continue  # the next look may be luckier
+            except Exception as error:  # nobody watches any more: that must not pass for nothing seen
+                self._problem(f"the witness has seen no more: {type(error).__name__}: {error}")
+                return
 
     def look(self) -> None:
         """Look once whether a checkpoint has passed what is kept nowhere, or a device's state has gone back."""

@@ -19,7 +19,7 @@ import orjson
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
 from processor.local.check import Cell, Expected, Verdict, compare
-from processor.local.faults.checkpoints import Checkpoints, Record
+from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.fault import Scene
 from processor.local.faults.input import post
 from processor.local.mapping import EventSourceMapping, MappingSettings
@@ -276,9 +276,10 @@ class World:
         expected = self._expected([record])
         table = self.dynamodb.tables["readings"]
         stored = all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells)
-        if stored and not expected.rejected:
+        rejected = {index for *_, index in expected.rejected}
+        if stored and not rejected:
             return True
-        if any(entry["sequence_number"] == record["SequenceNumber"] for entry in self._quarantine.entries()):
+        if kept_by_quarantine(rejected, not stored, indices_of(self._quarantine.entries(), record)):
             return True
         mark = b64encode(record["Data"]).decode()
         return any(mark in failure["payload"] for failure in self.failures)
