@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader, BytesIO
@@ -27,6 +27,12 @@ MAXIMUM_RECORD = 10 * 1024 * 1024
 
 MAX_GATHERED = 128 * 1024 * 1024
 """Bytes of one object of the archive: Firehose gathers at most so many ("Configure buffering hints")."""
+
+MAX_RATIO = 100
+"""What is gzipped holds so many times as much at most, beyond MAX_GATHERED: gateways' posts shrink to a tenth, deflate
+makes a thousandth of what is all the same."""
+
+CHUNK_BYTES = 64 * 1024
 
 GZIP = b"\x1f\x8b"
 SLACK = timedelta(hours=1)
@@ -83,24 +89,52 @@ def capture(path: Path) -> Piece:
 def records(piece: Piece, position: Callable[[int], None] = lambda _: None) -> Iterator[bytes]:
     """Yield a piece's records; blank lines are none. position is called with how many stored bytes were read so far.
 
-    Raises SourceError for a gzip file that is broken or cut, and for a line that is longer than any record.
+    Raises SourceError for a gzip file that is broken or cut, or holds much more than files of records do, and for a
+    line that is longer than any record.
     """
     with closing(piece.open()) as stored:
         zipped = stored.peek(len(GZIP))[: len(GZIP)] == GZIP
-        lines = gzip.GzipFile(fileobj=stored) if zipped else stored
+        most = max(MAX_GATHERED, MAX_RATIO * piece.size) if zipped and piece.size else None
         number = 0
+
+        def read() -> Iterator[bytes]:
+            file, taken = gzip.GzipFile(fileobj=stored) if zipped else stored, 0
+            while chunk := file.read1(CHUNK_BYTES):
+                taken += len(chunk)
+                if most is not None and taken > most:
+                    raise SourceError(
+                        f"{piece.name}, after line {number}: {piece.size:,} bytes of gzip hold more than {most:,}, and "
+                        f"records hardly more than {MAX_RATIO} times as much: if that is meant, replay it unzipped"
+                    )
+                if piece.size:
+                    position(stored.tell())
+                yield chunk
+
         try:
-            while line := lines.readline(MAXIMUM_RECORD + 3):
-                number += 1
-                record = line.rstrip(b"\r\n")
-                if len(record) > MAXIMUM_RECORD:
+            for number, line in enumerate(_lines(read()), 1):
+                if len(line) > MAXIMUM_RECORD and len(line.rstrip(b"\r")) > MAXIMUM_RECORD:
                     raise SourceError(
                         f"{piece.name}, line {number}: longer than {MAXIMUM_RECORD:,} bytes, the most a record has: it "
                         "takes one Funnel envelope or payload a line (JSON Lines), gzipped or not"
                     )
-                if piece.size:
-                    position(stored.tell())
-                if record.strip():
-                    yield record
+                if line and line.strip():
+                    yield line.rstrip(b"\r")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise SourceError(f"{piece.name}, after line {number}: the gzip file is broken: {error}") from None
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines without their line feeds; of one that is longer than any record, no more than shows it."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        parts.append(first)
+        size += len(first)
+        if others or size > MAXIMUM_RECORD + 1:
+            yield b"".join(parts)
+            yield from others[:-1]
+            parts = others[-1:]
+            size = len(others[-1]) if others else 0
+    if size:
+        yield b"".join(parts)

@@ -16,6 +16,7 @@ import click
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from processor.reading import quantity
 from processor.store.unreadable import MOST, Unreadable
@@ -33,6 +34,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 _IDENTITY = re.compile(r"(?:[0-9]+\.)?[A-Za-z0-9_-]{4}")
 """A reading's identity, which may begin with a minus and is to stay what others have for it; too short to do harm."""
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, or turns its text round; but line feeds, which a table's cell has."""
 
 SPOOLED = 8 << 20
 """So many bytes of rows wait in memory, where their columns are known only at the end; what is more, in a file."""
@@ -67,17 +71,22 @@ def _show_table(rows: Iterable[dict[str, Any]], title: str, columns: Sequence[st
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     coming, shown = iter(rows), 0
     while (piece := list(islice(coming, PIECE))) or not shown:
-        table = Table(title=title if not shown else None, title_justify="left", expand=False)
+        table = Table(title=literal(title, "table.title") if not shown else None, title_justify="left", expand=False)
         names = columns or list(dict.fromkeys(name for row in piece for name in row))
         for name in names:
-            table.add_column(_heading(name), overflow="fold")
+            table.add_column(literal(_heading(name)), overflow="fold")
         for row in piece:
-            table.add_row(*(_shown(row.get(name)) for name in names))
+            table.add_row(*(literal(_shown(row.get(name))) for name in names))
         console.print(table)
         shown += len(piece)
         if len(piece) < PIECE:
             break
     return shown
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Return a text as it is: neither rich's markup, nor the terminal, takes any of it for a command."""
+    return Text(_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text), style)
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from processor.cli.show import literal
+
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 48
 """So many bars a line: half an hour each for a day."""
@@ -64,7 +66,7 @@ class Sparklines:
         for head in heads:
             table.add_column(head, justify="right" if head in ("least", "most") else "left", no_wrap=True)
         for device, quantity, line, least, most in lines[:MOST]:
-            table.add_row(*[device] * several, quantity, line, f"{least:.6g}", f"{most:.6g}")
+            table.add_row(*[literal(device)] * several, literal(quantity), line, f"{least:.6g}", f"{most:.6g}")
         console.print(table)
         if len(lines) > MOST:
             console.print(f"… and {len(lines) - MOST} more lines: --quantity, or fewer devices, shows others")

@@ -22,6 +22,8 @@ Test = Callable[[Any], bool]
 """Says whether a value fits; a value that is not there is ABSENT."""
 
 ABSENT = object()
+NO_OBJECT = object()
+"""Data that is no JSON object: no pattern for it fits, not even one of what must not be there."""
 
 
 class Number(str):
@@ -55,11 +57,12 @@ class FilterCriteria:
 
 
 def _decoded(data: str) -> Any:
-    """Return what a record of Kinesis holds if that is JSON; a pattern for `data` fits nothing else."""
+    """Return what a record of Kinesis holds if that is a JSON object; a pattern for `data` fits nothing else."""
     try:
-        return _parsed(base64.b64decode(data).decode())
+        found = _parsed(base64.b64decode(data).decode())
     except ValueError:
-        return ABSENT
+        return NO_OBJECT
+    return found if isinstance(found, dict) else NO_OBJECT
 
 
 def _parsed(text: str) -> Any:
@@ -97,6 +100,8 @@ def _object(pattern: Mapping[str, Any], path: str) -> Test:
             raise SettingsError(f"a filter's rule at {place} is a list of values, or an object, not {rule!r}")
 
     def fits(value: Any) -> bool:
+        if value is NO_OBJECT:
+            return False
         if isinstance(value, list):  # any of its elements, each as a whole
             return any(fits(each) for each in value)
         there = value if isinstance(value, dict) else {}

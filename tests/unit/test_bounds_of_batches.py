@@ -140,6 +140,19 @@ def test_a_gzip_bomb_in_the_archive_is_undone_no_further_than_one_record():
         tracemalloc.stop()
 
 
+def test_a_gzip_bomb_of_blank_lines_is_undone_no_further_than_files_of_records_go(monkeypatch):
+    monkeypatch.setattr("processor.archive.MAX_GATHERED", 1_000_000)
+    record = b'{"payloads":{},"timestamp":1}\n'
+    bomb = gzip.compress(record + b"\n" * 50_000_000, 9)
+    body = io.BytesIO(bomb)
+    found = records(Piece("bomb.gz", len(bomb), lambda: io.BufferedReader(body)))
+    assert next(found) == record[:-1]
+    with pytest.raises(SourceError, match=r"bomb\.gz, after line [0-9]+: .* replay it unzipped"):
+        list(found)
+    honest = gzip.compress(b"".join(record[:-2] + b',"n":%d}\n' % n for n in range(100_000)))
+    assert sum(1 for _ in records(Piece("x.gz", len(honest), lambda: io.BufferedReader(io.BytesIO(honest))))) == 100_000
+
+
 def test_a_flood_of_names_takes_a_bounded_number_of_calls():
     """What is left out is learned when it is said again."""
     calls = []

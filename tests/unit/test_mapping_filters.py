@@ -80,9 +80,10 @@ def test_objects_in_lists_fit_as_wholes():
     assert not passes({"tags": [{"name": "a", "value": 2}, {"name": "b", "value": 1}]}, pattern)
 
 
-@pytest.mark.parametrize("data", [b"plain", b"\xff\xfe", b"", b"{", b'"text"', b"[1]", b"null"])
+@pytest.mark.parametrize("data", [b"plain", b"\xff\xfe", b"", b"{", b'"text"', b"[1]", b"[{}]", b"5", b"null"])
 def test_data_that_is_no_json_object_fits_no_pattern_for_it_but_metadata_alone_is_compared(data):
-    assert not FilterCriteria(['{"data": {"a": [1]}}']).match(kinesis(data))
+    for pattern in ({"a": [1]}, {"a": [{"exists": False}]}, {"$or": [{"a": [{"exists": False}]}, {"b": [1]}]}):
+        assert not passes(data, pattern)
     assert FilterCriteria(['{"partitionKey": ["1"]}']).match(kinesis(data))
     assert not FilterCriteria(['{"partitionKey": ["2"]}']).match(kinesis(data))
 

@@ -43,11 +43,39 @@ def test_a_long_table_comes_in_pieces_each_with_its_heads(capsys):
     assert show([], "table", "readings") == 0
 
 
+@pytest.mark.parametrize("text", ["the key '[/a]' comes twice", "[red]hot[/red]", "[", "[link=x]y", ":smile:"])
+def test_a_table_shows_a_text_as_it_is_whatever_it_says_to_rich(capsys, text):
+    assert show([{"message": text, f"{text}s": 1}], "table", text) == 1
+    title, *out = capsys.readouterr().out.splitlines()
+    assert title.rstrip() == text
+    assert f" {text}s " in out[1]
+    assert f" {text} " in out[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"), [("\x1b[2Jx", "\\x1b[2Jx"), ("a\rb\t\x9b", "a\\rb\\t\\x9b"), ("\u202e", "\\u202e")]
+)
+def test_a_table_shows_what_would_move_the_cursor(capsys, text, seen):
+    show([{"message": text}], "table", "")
+    out = capsys.readouterr().out
+    assert seen in out
+    assert text not in out
+
+
 def printed(lines, encoding="utf-8"):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     lines.show(Console(file=out, width=120, force_terminal=False))
     out.flush()
     return out.buffer.getvalue().decode(encoding)
+
+
+def test_a_sparkline_names_a_device_as_it_is():
+    lines = Sparklines(0, 1000)
+    for device in ("acme:[/a]", "acme:[red]"):
+        for n in range(3):
+            lines.add(device, "temperature", n, float(n))
+    assert "acme:[/a]" in printed(lines)
+    assert "acme:[red]" in printed(lines)
 
 
 def test_a_sparkline_goes_from_the_least_to_the_most_over_the_time_asked_for():
