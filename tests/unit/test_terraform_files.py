@@ -107,3 +107,29 @@ def test_every_function_folder_has_what_terraform_reads():
     for file in ROOT.glob("apex/functions/*/function.json"):
         merged = project | json.loads(file.read_text())
         assert {"description", "runtime", "handler", "memory", "timeout"} <= set(merged), file
+
+
+def test_a_functions_role_has_the_rights_of_its_one_policy_and_each_statement_allows():
+    """`terraform test` compares that policy, action by action, with tests/rights.json: nothing else may grant any."""
+    files = {file.relative_to(MODULE).as_posix(): file.read_text() for file in MODULE.glob("**/*.tf")}
+    granting = [
+        (kind, name, file)
+        for file, text in sorted(files.items())
+        for kind, name in re.findall(r'^resource "(aws_iam_\w+)" "(\w+)"', text, re.MULTILINE)
+        if kind != "aws_iam_role"
+    ]
+    assert granting == [
+        ("aws_iam_role_policy", "archive", "archive.tf"),
+        ("aws_iam_policy", "cache", "cache.tf"),  # for those who use the cache, attached to nobody
+        ("aws_iam_role_policy", "funnel", "funnel.tf"),
+        ("aws_iam_role_policy", "this", "modules/function/role.tf"),
+    ]
+    role = files["modules/function/role.tf"]
+    assert set(re.findall(r'Effect += "(\w+)"', role)) == {"Allow"}
+    assert not re.search(r"NotAction|NotResource|Condition", role)
+    for file, text in files.items():
+        assert not re.search(r"managed_policy_arns|inline_policy|permissions_boundary", text), file
+    for kind, name, file in granting:
+        if kind == "aws_iam_role_policy":  # of the role of its own name
+            (text,) = re.findall(rf'^resource "{kind}" "{name}" \{{\n.*?^\}}', files[file], re.MULTILINE | re.DOTALL)
+            assert re.findall(r"^  role += aws_iam_role\.(\w+)", text, re.MULTILINE) == [name]
