@@ -27,6 +27,9 @@ class MappingSettings:
     report_batch_item_failures: believe the function's `batchItemFailures`.
     tumbling_window_seconds: 0 (no windows) to 900; the function then returns a `state`. One state a shard is kept, so
     parallelization_factor is 1 with it.
+    tumbling_window_grace_seconds: how long a window waits for more records after its end, 0–120. Not a setting of AWS,
+    which says "up to 2 minutes": the default is the longest that a function has to bear, and 0 suits a run by the wall
+    clock, where each quiet window would hold its checkpoint for as long.
     filters: patterns of the filter criteria, each the text of a JSON object; see `filters`.
     """
 
@@ -40,6 +43,7 @@ class MappingSettings:
     maximum_record_age_seconds: int = -1
     report_batch_item_failures: bool = False
     tumbling_window_seconds: int = 0
+    tumbling_window_grace_seconds: float = 120
     filters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -48,6 +52,7 @@ class MappingSettings:
         self._check("parallelization_factor", 1, 10)
         self._check("maximum_retry_attempts", -1, 10_000)
         self._check("tumbling_window_seconds", 0, 900)
+        self._check("tumbling_window_grace_seconds", 0, 120, fractions=True)
         if self.tumbling_window_seconds and self.parallelization_factor != 1:
             raise SettingsError(
                 "tumbling_window_seconds keeps one state a shard: it goes with parallelization_factor 1"

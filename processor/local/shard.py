@@ -74,6 +74,7 @@ class ShardQueue:
         self.windows = Windows(settings.tumbling_window_seconds) if settings.tumbling_window_seconds else None
         self.ended = False  # the shard is read to its end
         self.tip_at = 0.0  # when the last read began that left nothing unread
+        self._added_at = 0.0  # when the last record came that is for the function
 
     def add(self, records: Iterable[Record], now: float) -> None:
         """Take in what was read from the shard, in its order. Records that were read before change nothing."""
@@ -90,6 +91,7 @@ class ShardQueue:
                 continue
             lane = self.lanes[self.lane_of(record.order_key)]
             lane.waiting.append((now, record))
+            self._added_at = now
             lane.size += len(record.event)
 
     def lane_of(self, order_key: str) -> int:
@@ -158,7 +160,8 @@ class ShardQueue:
             return windows.early and bool(lane.pending[-1].records)
         if lane.waiting and not windows.early:
             return not windows.holds(lane.waiting[0][1].arrival)
-        return windows.early or self.ended or self.tip_at >= windows.end
+        quiet_from = max(windows.end, self._added_at)
+        return windows.early or self.ended or self.tip_at >= quiet_from + self.settings.tumbling_window_grace_seconds
 
     def take(self, lane_index: int, now: float) -> Batch | None:
         """Return the batch that the lane is to send now, if any; the lane then waits for its `complete`.

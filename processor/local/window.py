@@ -1,9 +1,11 @@
 """Tumbling windows: the state that a function hands from one invocation of a shard's window to the next.
 
-By the Lambda Developer Guide, "Implementing stateful Kinesis Data Streams processing in Lambda". Not documented, and
-ours: windows begin at multiples of their length since 1970; a window is over once a read begun after its end has found
-nothing more; the last invocation has no records, and is repeated until it succeeds; the checkpoint waits for it, so
-that a mapping which goes on from checkpoints builds its state anew.
+By the Lambda Developer Guide, "Implementing stateful Kinesis Data Streams processing in Lambda" (and "… DynamoDB stream
+processing …", which says the same but for the two minutes). "When no new records are being added to the current window,
+Lambda waits for up to 2 minutes before assuming that the window is over": here that is counted from the window's end,
+or from the last record read where that was later, and `tumbling_window_grace_seconds` says how long. Not documented,
+and ours: windows begin at multiples of their length since 1970; a record of a later window ends the open one at once;
+one that comes late for its own joins the open one; the last invocation has no records.
 """
 
 from __future__ import annotations

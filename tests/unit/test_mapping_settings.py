@@ -16,6 +16,8 @@ from processor.local.mapping_settings import MappingSettings
         ("parallelization_factor", (1, 10)),
         ("maximum_retry_attempts", (-1, 0, 10_000)),
         ("maximum_record_age_seconds", (-1, 60, 604_800)),
+        ("tumbling_window_seconds", (0, 900)),
+        ("tumbling_window_grace_seconds", (0, 0.5, 120)),
         ("starting_position", ("TRIM_HORIZON", "LATEST")),
     ],
 )
@@ -40,6 +42,8 @@ def test_the_ends_of_each_range_are_taken(name, values):
         ("maximum_record_age_seconds", 0, "or -1 for no limit, not 0"),
         ("maximum_record_age_seconds", 59, "from 60 to 604,800"),
         ("maximum_record_age_seconds", 604_801, "not 604801"),
+        ("tumbling_window_seconds", 901, "from 0 to 900, not 901"),
+        ("tumbling_window_grace_seconds", 120.5, "from 0 to 120, not 120.5"),
         ("starting_position", "NEWEST", "TRIM_HORIZON, LATEST, AT_TIMESTAMP, not 'NEWEST'"),
         ("starting_position", "AT_TIMESTAMP", "starting_position_timestamp goes with"),
         ("starting_position_timestamp", 1.0, "and only with it"),

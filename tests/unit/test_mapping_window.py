@@ -50,7 +50,9 @@ def function():
 
 @pytest.fixture
 def mapping_of(mapping_of):
-    return lambda **settings: mapping_of(**{"tumbling_window_seconds": 60, **settings})
+    """Makes mappings whose windows are over at their end, but where a test says how long they wait."""
+    chosen = {"tumbling_window_seconds": 60, "tumbling_window_grace_seconds": 0}
+    return lambda **settings: mapping_of(**{**chosen, **settings})
 
 
 def put(kinesis, *texts):
@@ -105,10 +107,55 @@ def test_a_batch_holds_records_of_one_window_even_when_all_are_read_at_once(kine
     ]
 
 
+def test_a_window_without_new_records_waits_two_minutes_for_more(kinesis, function, mapping_of, run):
+    put(kinesis, "a")
+    mapping = mapping_of(tumbling_window_grace_seconds=MappingSettings().tumbling_window_grace_seconds)
+    run(mapping, 60 + 119)
+    assert not function.finals
+    run(mapping, 2)
+    assert [final["state"] for final in function.finals] == [{"a": 1}]
+
+
+def test_the_wait_counts_anew_from_each_record_that_is_added(kinesis, function, mapping_of, run, clock):
+    put(kinesis, "a")
+    mapping = mapping_of(tumbling_window_grace_seconds=120)
+    run(mapping, 150)
+    clock.now = START + 59  # the stream's timestamps are approximate: this one is of the window that has ended
+    put(kinesis, "b")
+    clock.now = START + 150
+    run(mapping, 119)
+    assert not function.finals
+    run(mapping, 2)
+    assert [final["state"] for final in function.finals] == [{"a": 1, "b": 1}]
+
+
+def test_a_record_of_a_later_window_ends_the_open_one_without_a_wait(kinesis, function, mapping_of, run):
+    put(kinesis, "a")
+    mapping = mapping_of(tumbling_window_grace_seconds=120)
+    run(mapping, 61)
+    put(kinesis, "b")
+    run(mapping, 1)
+    assert [(function.texts(e), e["isFinalInvokeForWindow"]) for e in function.events] == [
+        (["a"], False),
+        ([], True),
+        (["b"], False),
+    ]
+
+
+def test_a_record_that_comes_late_for_its_own_window_joins_the_open_one(kinesis, function, mapping_of, run, clock):
+    put(kinesis, "a")
+    clock.now = START - 1
+    put(kinesis, "b")
+    clock.now = START
+    run(mapping_of(batching_window_seconds=1), 70)
+    assert [final["state"] for final in function.finals] == [{"a": 1, "b": 1}]
+    assert function.finals[0]["window"]["start"] == "2023-11-14T22:14:00Z"
+
+
 def test_each_shard_has_windows_of_its_own(clock, function, run):
     kinesis = MemoryKinesis(3, clock=clock)
     put(kinesis, *map(str, range(30)))
-    settings = MappingSettings(batching_window_seconds=0, tumbling_window_seconds=60)
+    settings = MappingSettings(batching_window_seconds=0, tumbling_window_seconds=60, tumbling_window_grace_seconds=0)
     run(EventSourceMapping(kinesis, kinesis.arn, function, settings, clock=clock), 70)
     assert len(function.finals) == 3
     assert sorted(text for final in function.finals for text in final["state"]) == sorted(map(str, range(30)))
@@ -229,7 +276,7 @@ def test_the_checkpoint_waits_for_the_windows_end_so_that_another_mapping_builds
     first = mapping_of()
     run(first, 5)
     assert first.stats.records == 2
-    assert first.checkpoints == {}
+    assert first.checkpoints == {}  # the records are handled, but no last invocation has succeeded
     second = mapping_of(checkpoints=first.checkpoints)
     run(second, 60)
     assert function.finals[0]["state"] == {"a": 1, "b": 1}
