@@ -21,6 +21,8 @@ class MappingSettings:
     DynamoDB, stay in order.
     starting_position: where to start in shards that have no checkpoint; `starting_position_timestamp`, seconds since
     1970, goes with AT_TIMESTAMP.
+    start_delay_seconds: how long after its start the mapping reads for the first time, 0–600. Not a setting of AWS,
+    where "it may take several minutes": with LATEST, what is put in the meantime is missed.
     bisect_batch_on_function_error: halve a failed batch before retrying it.
     maximum_retry_attempts: −1 (until the records expire) to 10,000.
     maximum_record_age_seconds: −1 (until they expire), or 60–604,800.
@@ -38,6 +40,7 @@ class MappingSettings:
     parallelization_factor: int = 1
     starting_position: StartingPosition = "TRIM_HORIZON"
     starting_position_timestamp: float | None = None
+    start_delay_seconds: float = 0
     bisect_batch_on_function_error: bool = False
     maximum_retry_attempts: int = -1
     maximum_record_age_seconds: int = -1
@@ -50,6 +53,7 @@ class MappingSettings:
         self._check("batch_size", 1, 10_000)
         self._check("batching_window_seconds", 0, 300, fractions=True)
         self._check("parallelization_factor", 1, 10)
+        self._check("start_delay_seconds", 0, 600, fractions=True)
         self._check("maximum_retry_attempts", -1, 10_000)
         self._check("tumbling_window_seconds", 0, 900)
         self._check("tumbling_window_grace_seconds", 0, 120, fractions=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from processor.errors import LocalError
+from processor.errors import LocalError, SettingsError
 from processor.local.consumer import SHARD_END, ShardConsumer
 from processor.local.iterator import ShardIterator
 from processor.local.mapping_settings import MappingSettings
@@ -49,18 +49,25 @@ class Shards:
         self._waiting: set[str] = set()  # listed, but a parent is not finished
 
     def open(self) -> None:
-        """Describe the stream and begin with its shards. Raises LocalError where that fails."""
+        """Describe the stream and begin with its shards. Raises LocalError where that fails.
+
+        And SettingsError where the timestamp to start at is in the future.
+        """
+        now = self._clock()
+        at = self._settings.starting_position_timestamp
+        if at is not None and at > now:
+            raise SettingsError(f"starting_position_timestamp is not in the future: {at} is {at - now:.0f} s from now")
         try:
             self._stream.open()
-            self._opened_at = self._clock()
+            self._polls_from = self._clock() + self._settings.start_delay_seconds
             self._discover()
         except (ClientError, BotoCoreError) as error:
             raise LocalError(f"cannot read the stream {self._name}: {error}") from error
         self.opened = True
-        if self._settings.starting_position == "LATEST":
+        if self._settings.starting_position == "LATEST" and not self._settings.start_delay_seconds:
             for consumer in self.consumers.values():
                 if not consumer.done:
-                    consumer.poll()  # so that nothing put from now on is missed
+                    consumer.poll()  # so that nothing put from now on is missed; Lambda does not promise that
 
     def discover(self) -> set[str] | None:
         """List the shards, begin with those that may; return the ids of all, None where they could not be listed."""
@@ -103,6 +110,7 @@ class Shards:
         )
         start = self._start(shard_id, checkpoint)
         iterator = ShardIterator(self._stream, shard_id, start, clock=self._clock)
+        iterator.next_poll = self._polls_from
         consumer = ShardConsumer(
             self._stream.source, iterator, queue, invoke=self._invoke, on_failure=self._on_failure, clock=self._clock
         )
@@ -118,5 +126,5 @@ class Shards:
             return Start("AT_TIMESTAMP", timestamp=self._settings.starting_position_timestamp)
         if self._settings.starting_position == "LATEST" and shard_id in self._at_start:
             waited = shard_id in self._waiting  # for its parents, while records came
-            return Start("AT_TIMESTAMP", timestamp=self._opened_at) if waited else Start("LATEST")
+            return Start("AT_TIMESTAMP", timestamp=self._polls_from) if waited else Start("LATEST")
         return Start("TRIM_HORIZON")

@@ -19,6 +19,7 @@ from processor.local.mapping_settings import MappingSettings
         ("tumbling_window_seconds", (0, 900)),
         ("tumbling_window_grace_seconds", (0, 0.5, 120)),
         ("starting_position", ("TRIM_HORIZON", "LATEST")),
+        ("start_delay_seconds", (0, 0.5, 600)),
     ],
 )
 def test_the_ends_of_each_range_are_taken(name, values):
@@ -44,6 +45,7 @@ def test_the_ends_of_each_range_are_taken(name, values):
         ("maximum_record_age_seconds", 604_801, "not 604801"),
         ("tumbling_window_seconds", 901, "from 0 to 900, not 901"),
         ("tumbling_window_grace_seconds", 120.5, "from 0 to 120, not 120.5"),
+        ("start_delay_seconds", 601, "from 0 to 600, not 601"),
         ("starting_position", "NEWEST", "TRIM_HORIZON, LATEST, AT_TIMESTAMP, not 'NEWEST'"),
         ("starting_position", "AT_TIMESTAMP", "starting_position_timestamp goes with"),
         ("starting_position_timestamp", 1.0, "and only with it"),

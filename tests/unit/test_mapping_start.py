@@ -1,0 +1,127 @@
+"""Where and when a new mapping begins to read: what is put before its first poll, by starting position."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from processor.errors import SettingsError
+from processor.local.memory_streams import MemoryStreams
+
+MINUTES = 180
+
+
+class Function:
+    """Remembers what it was invoked with, as text: the data of Kinesis, or the item's key of DynamoDB."""
+
+    def __init__(self):
+        self.texts = []
+
+    def __call__(self, event):
+        for record in json.loads(event)["Records"]:
+            if "kinesis" in record:
+                self.texts.append(base64.b64decode(record["kinesis"]["data"]).decode())
+            else:
+                self.texts.append(record["dynamodb"]["Keys"]["slot"]["S"])
+
+
+@pytest.fixture
+def function():
+    return Function()
+
+
+@pytest.fixture
+def streams(clock):
+    return MemoryStreams(clock=clock)
+
+
+def put(stream, text):
+    if isinstance(stream, MemoryStreams):
+        stream.append(None, {"device": {"S": "a"}, "slot": {"S": text}})
+    else:
+        stream.put_records(Records=[{"Data": text.encode(), "PartitionKey": "k"}])
+
+
+def put_before_during_and_after_the_delay(stream, mapping, run, clock):
+    """Put a record before the mapping is made, while it does not poll yet, and afterwards."""
+    put(stream, "before")
+    clock.now += 10
+    begin = mapping()
+    run(begin, MINUTES / 2)
+    put(stream, "while it starts")
+    run(begin, MINUTES / 2 + 1)
+    put(stream, "after")
+    run(begin)
+
+
+@pytest.mark.parametrize(
+    ("position", "delivered"),
+    [
+        ({"starting_position": "LATEST"}, ["after"]),
+        ({"starting_position": "TRIM_HORIZON"}, ["before", "while it starts", "after"]),
+        (
+            {"starting_position": "AT_TIMESTAMP", "starting_position_timestamp": 1_700_000_005.0},
+            ["while it starts", "after"],
+        ),
+    ],
+    ids=lambda value: value.get("starting_position") if isinstance(value, dict) else None,
+)
+def test_what_is_put_before_polling_begins_is_missed_with_latest_alone(
+    kinesis, function, mapping_of, run, clock, position, delivered
+):
+    put_before_during_and_after_the_delay(
+        kinesis, lambda: mapping_of(start_delay_seconds=MINUTES, **position), run, clock
+    )
+    assert function.texts == delivered
+
+
+@pytest.mark.parametrize(
+    ("position", "delivered"), [("LATEST", ["after"]), ("TRIM_HORIZON", ["before", "while it starts", "after"])]
+)
+def test_of_a_tables_stream_too(streams, function, mapping_of, run, clock, position, delivered):
+    put_before_during_and_after_the_delay(
+        streams, lambda: mapping_of(streams, start_delay_seconds=MINUTES, starting_position=position), run, clock
+    )
+    assert function.texts == delivered
+
+
+def test_no_shard_is_read_before_its_time_not_even_one_that_is_found_later(kinesis, function, mapping_of, run):
+    mapping = mapping_of(start_delay_seconds=MINUTES)
+    run(mapping, 1)
+    kinesis.split_shard(ShardToSplit="shardId-000000000000")
+    kinesis.delete_shard("shardId-000000000000")  # its children wait for nobody
+    put(kinesis, "a")
+    run(mapping, MINUTES - 2)
+    assert "GetRecords" not in kinesis.calls
+    run(mapping)
+    assert function.texts == ["a"]
+
+
+def test_a_child_that_waits_for_its_parent_has_missed_the_same_with_latest(kinesis, function, mapping_of, run, clock):
+    kinesis.split_shard(ShardToSplit="shardId-000000000000")
+    put_before_during_and_after_the_delay(
+        kinesis, lambda: mapping_of(start_delay_seconds=MINUTES, starting_position="LATEST"), run, clock
+    )
+    assert function.texts == ["after"]
+
+
+@pytest.mark.parametrize("stream_name", ["kinesis", "streams"])
+def test_without_a_delay_nothing_put_after_the_start_is_missed_with_latest(
+    request, function, mapping_of, run, stream_name
+):
+    stream = request.getfixturevalue(stream_name)
+    put(stream, "before")
+    mapping = mapping_of(stream, starting_position="LATEST")
+    mapping.step()
+    put(stream, "after")
+    run(mapping)
+    assert function.texts == ["after"]
+
+
+def test_a_timestamp_in_the_future_is_refused(mapping_of, clock):
+    mapping_of(starting_position="AT_TIMESTAMP", starting_position_timestamp=clock.now).step()
+    mapping = mapping_of(starting_position="AT_TIMESTAMP", starting_position_timestamp=clock.now + 60)
+    with pytest.raises(SettingsError, match=r"not in the future: .* is 60 s from now"):
+        mapping.step()
