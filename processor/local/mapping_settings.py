@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from processor.errors import SettingsError
-from processor.local.filters import FilterCriteria
+from processor.local.filters import MAXIMUM_FILTERS, FilterCriteria
+
+MAXIMUM_PATTERN = 4096
+"""Characters of a filter's pattern (Lambda API Reference, "Filter")."""
 
 StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
 
@@ -32,7 +35,8 @@ class MappingSettings:
     tumbling_window_grace_seconds: how long a window waits for more records after its end, 0–120. Not a setting of AWS,
     which says "up to 2 minutes": the default is the longest that a function has to bear, and 0 suits a run by the wall
     clock, where each quiet window would hold its checkpoint for as long.
-    filters: patterns of the filter criteria, each the text of a JSON object; see `filters`.
+    filters: patterns of the filter criteria, each the text of a JSON object of up to 4,096 characters; see `filters`.
+    filter_quota: how many there may be: 5, or up to 10 in an account whose quota was raised.
     """
 
     batch_size: int = 100
@@ -48,6 +52,7 @@ class MappingSettings:
     tumbling_window_seconds: int = 0
     tumbling_window_grace_seconds: float = 120
     filters: tuple[str, ...] = ()
+    filter_quota: int = 5
 
     def __post_init__(self) -> None:
         self._check("batch_size", 1, 10_000)
@@ -61,7 +66,7 @@ class MappingSettings:
             raise SettingsError(
                 "tumbling_window_seconds keeps one state a shard: it goes with parallelization_factor 1"
             )
-        FilterCriteria(self.filters)
+        self._check_filters()
         if self.maximum_record_age_seconds != -1:
             self._check("maximum_record_age_seconds", 60, 604_800, or_else="or -1 for no limit")
         if self.starting_position not in get_args(StartingPosition):
@@ -72,6 +77,17 @@ class MappingSettings:
             raise SettingsError(
                 "starting_position_timestamp goes with starting_position AT_TIMESTAMP, and only with it"
             )
+
+    def _check_filters(self) -> None:
+        self._check("filter_quota", 5, MAXIMUM_FILTERS)
+        if len(self.filters) > self.filter_quota:
+            quota = f"{self.filter_quota} at most (filter_quota, 5 to {MAXIMUM_FILTERS})"
+            raise SettingsError(f"filters are {quota}, not {len(self.filters)}")
+        for place, pattern in enumerate(self.filters):
+            if len(pattern) > MAXIMUM_PATTERN:
+                size = f"{MAXIMUM_PATTERN:,} characters at most, not {len(pattern):,}"
+                raise SettingsError(f"filters[{place}] has {size}: {pattern[:40]}…")
+        FilterCriteria(self.filters)
 
     def _check(self, name: str, low: int, high: int, *, fractions: bool = False, or_else: str = "") -> None:
         value = getattr(self, name)
