@@ -27,7 +27,8 @@ def test_there_is_a_row_for_every_rule():
         "10,000", "6 MB", "batching window", "partition key", "item of DynamoDB", "TRIM_HORIZON", "LATEST", "timestamp",
         "checkpoint", "null", "misnamed", "halved", "returned sequence number", "retried", "record age",
         "metadata alone", "aws/lambda/", "Filters", "state", "isFinalInvokeForWindow", "1 MB", "split", "merge",
-        "expired iterator", "closed shards", "disabled", "timeout", "throttled",
+        "expired iterator", "closed shards", "disabled", "timeout", "throttled", "2 minutes", "several minutes",
+        "4,096",
     ):  # fmt: skip
         assert word in rules, word
 

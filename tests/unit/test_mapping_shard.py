@@ -256,6 +256,27 @@ def test_bisecting_isolates_one_bad_record_and_uses_up_no_retry():
     assert (queue.counts.bisects, queue.counts.retries, queue.counts.discarded) == (3, 1, 1)
 
 
+def test_after_a_bisect_batches_are_as_large_as_before():
+    queue = queue_of(8, batch_size=4, bisect_batch_on_function_error=True, maximum_retry_attempts=0)
+    sent = fail_until_empty(queue, {1})
+    assert sent == [
+        ("sent", [1, 2, 3, 4]),
+        ("sent", [1, 2]),
+        ("sent", [1]),
+        ("given up", [1]),
+        ("sent", [2]),
+        ("sent", [3, 4]),
+        ("sent", [5, 6, 7, 8]),
+    ]
+
+
+@pytest.mark.parametrize("reporting", [True, False])
+def test_a_failed_invocation_is_bisected_whether_items_may_be_reported_or_not(reporting):
+    queue = queue_of(4, report_batch_item_failures=reporting, bisect_batch_on_function_error=True)
+    queue.complete(queue.take(0, 0.0), FAILED, 0.0)
+    assert numbers(queue.take(0, 0.0)) == [1, 2]
+
+
 def test_a_partial_failure_is_retried_from_the_reported_record_on_and_uses_up_no_retry():
     queue = queue_of(4, report_batch_item_failures=True, maximum_retry_attempts=0)
     queue.complete(queue.take(0, 0.0), partial(2), 0.0)
