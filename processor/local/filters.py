@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -17,6 +17,9 @@ from processor.errors import SettingsError
 
 MAXIMUM_FILTERS = 10
 """Five by default, ten where the quota was raised."""
+
+MAXIMUM_DEPTH = 100
+"""Levels of a pattern. Ours: AWS names no bound but a pattern's length, and this one keeps within Python's."""
 
 Test = Callable[[Any], bool]
 """Says whether a value fits; a value that is not there is ABSENT."""
@@ -60,7 +63,7 @@ def _decoded(data: str) -> Any:
     """Return what a record of Kinesis holds if that is a JSON object; a pattern for `data` fits nothing else."""
     try:
         found = _parsed(base64.b64decode(data).decode())
-    except ValueError:
+    except (ValueError, RecursionError):  # nested beyond what the parser takes: no pattern reaches that far
         return NO_OBJECT
     return found if isinstance(found, dict) else NO_OBJECT
 
@@ -72,7 +75,7 @@ def _parsed(text: str) -> Any:
 def _compiled(text: str) -> Test:
     try:
         pattern = _parsed(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"a filter's pattern is the text of a JSON object: {error} in {text[:200]!r}") from error
     if not isinstance(pattern, dict):
         raise SettingsError(f"a filter's pattern is a JSON object, not {text[:200]!r}")
@@ -82,18 +85,20 @@ def _compiled(text: str) -> Test:
     return _object(pattern, "")
 
 
-def _object(pattern: Mapping[str, Any], path: str) -> Test:
+def _object(pattern: Mapping[str, Any], path: str, depth: int = 1) -> Test:
     """Return the test of an object: every field's has to fit, and one alternative of `$or`."""
     if not pattern:
         raise SettingsError(f"a filter's pattern is empty{' at ' + path if path else ''}: name a field or leave it out")
+    if depth > MAXIMUM_DEPTH:
+        raise SettingsError(f"a filter's pattern has {MAXIMUM_DEPTH} levels at most: {path[:80]}…")
     fields: list[tuple[str, Test]] = []
     choices: list[Test] = []
     for name, rule in pattern.items():
         place = f"{path}.{name}".lstrip(".")
         if name == "$or" and isinstance(rule, list):
-            choices = [_object(_known(each, dict, place), place) for each in rule]
+            choices = [_object(_known(each, dict, place), place, depth + 1) for each in rule]
         elif isinstance(rule, dict):
-            fields.append((name, _object(rule, place)))
+            fields.append((name, _object(rule, place, depth + 1)))
         elif isinstance(rule, list) and rule:
             fields.append((name, _leaf([_rule(each, place) for each in rule])))
         else:
@@ -102,26 +107,38 @@ def _object(pattern: Mapping[str, Any], path: str) -> Test:
     def fits(value: Any) -> bool:
         if value is NO_OBJECT:
             return False
-        if isinstance(value, list):  # any of its elements, each as a whole
-            return any(fits(each) for each in value)
         there = value if isinstance(value, dict) else {}
         return all(test(there.get(name, ABSENT)) for name, test in fields) and (
             not choices or any(choice(there) for choice in choices)
         )
 
-    return fits
+    return lambda value: any(fits(each) for each in _elements(value))  # any of a list, each as a whole
 
 
 def _leaf(tests: list[Test]) -> Test:
     """Return the test of a field: one of the rules has to fit the value, or one of the values of a list."""
 
     def fits(value: Any) -> bool:
-        if isinstance(value, list):
-            return any(fits(each) for each in value)
         found = ABSENT if isinstance(value, dict) else value  # rules speak of leaves
         return any(test(found) for test in tests)
 
-    return fits
+    return lambda value: any(fits(each) for each in _elements(value))
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    """Yield a value, or the elements of a list, and of the lists in it, which may be nested as deep as anybody likes."""
+    if not isinstance(value, list):
+        yield value
+        return
+    open_lists = [iter(value)]
+    while open_lists:
+        for each in open_lists[-1]:
+            if isinstance(each, list):
+                open_lists.append(iter(each))
+                break
+            yield each
+        else:
+            open_lists.pop()
 
 
 def _rule(rule: Any, path: str) -> Test:
@@ -140,7 +157,10 @@ def _equal(wanted: Any) -> Test:
 
 
 def _anything_but(operand: Any, path: str) -> Test:
-    refused = [_rule(each, path) for each in (operand if isinstance(operand, list) else [operand])]
+    operands = operand if isinstance(operand, list) else [operand]
+    if any(isinstance(each, dict) and "anything-but" in each for each in operands):
+        raise SettingsError(f"a filter's {path} takes values and other operators, not itself")
+    refused = [_rule(each, path) for each in operands]
     return lambda value: value is not ABSENT and not any(test(value) for test in refused)
 
 
@@ -149,7 +169,7 @@ def _numeric(operand: Any, path: str) -> Test:
     bounds = list(zip(parts[::2], parts[1::2], strict=False))
     if not bounds or len(parts) % 2 or any(sign not in SIGNS or type(n) is not Number for sign, n in bounds):
         raise SettingsError(f'a filter\'s {path} looks like [">", 10, "<=", 20], not {operand!r}')
-    checks = [(SIGNS[sign], Decimal(number)) for sign, number in bounds]
+    checks = [(SIGNS[sign], _bound(number, path)) for sign, number in bounds]
 
     def fits(value: Any) -> bool:
         if type(value) is not Number:
@@ -161,6 +181,13 @@ def _numeric(operand: Any, path: str) -> Test:
         return all(holds(number, bound) for holds, bound in checks)
 
     return fits
+
+
+def _bound(number: Number, path: str) -> Decimal:
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        raise SettingsError(f"a filter's {path} is a number, not {number[:80]}") from None
 
 
 def _exists(operand: Any, path: str) -> Test:

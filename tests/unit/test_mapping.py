@@ -441,6 +441,13 @@ def test_filtered_records_never_reach_the_function_and_the_checkpoint_passes_the
     assert [int(number) for number in mapping.checkpoints.values()] == [21]
 
 
+def test_a_record_nested_beyond_what_can_be_parsed_is_left_out_and_stops_nothing(kinesis, function, mapping_of, run):
+    put(kinesis, '{"payloads": ' + "[" * 2000, '{"a": ' * 5000, '{"a": "x"}')
+    mapping = mapping_of(filters=('{"data": {"a": ["x"]}}',))
+    run(mapping)
+    assert (function.texts, mapping.stats.filtered) == (['{"a": "x"}'], 2)
+
+
 def test_filters_are_applied_before_a_batch_is_filled(kinesis, function, mapping_of, run):
     for number in range(20):
         kinesis.put_records(Records=[{"Data": b"%d" % number, "PartitionKey": "even" if number % 2 == 0 else "odd"}])

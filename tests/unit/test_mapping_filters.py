@@ -88,6 +88,25 @@ def test_data_that_is_no_json_object_fits_no_pattern_for_it_but_metadata_alone_i
     assert not FilterCriteria(['{"partitionKey": ["2"]}']).match(kinesis(data))
 
 
+@pytest.mark.parametrize("levels", [300, 500, 900, 3000, 100_000])
+@pytest.mark.parametrize("opened", ["[", '{"a":'])
+def test_data_nested_however_deep_is_compared_or_left_out(levels, opened):
+    closed = "]" if opened == "[" else "}"
+    deep = opened * levels + '"x"' + closed * levels
+    data = f'{{"c": {deep}}}'.encode()
+    for pattern in ({"c": ["y"]}, {"c": {"b": ["x"]}}):
+        assert not passes(data, pattern)
+    if levels < 1000:  # the parser of every Python takes that
+        assert passes(data, {"c": ["x"]}) is (opened == "[")
+
+
+def test_a_pattern_may_have_a_hundred_levels():
+    pattern, data = ["x"], "x"
+    for _ in range(99):
+        pattern, data = {"a": pattern}, {"a": data}
+    assert passes(data, pattern)
+
+
 def test_any_of_several_filters_is_enough_and_none_lets_all_pass():
     criteria = FilterCriteria(['{"data": {"a": [1]}}', '{"partitionKey": ["2"]}'])
     assert criteria.match(kinesis({"a": 1}))
@@ -132,6 +151,12 @@ def test_a_change_of_a_table_is_compared_by_its_parts():
         ('{"a": [{"numeric": [">"]}]}', "looks like"),
         ('{"a": [{"numeric": ["~", 1]}]}', "looks like"),
         ('{"a": [{"numeric": ["=", "1"]}]}', "looks like"),
+        ('{"a": [{"numeric": ["=", 1e99999999999999999999]}]}', "a.numeric is a number, not 1e9"),
+        ('{"a": [{"anything-but": [{"anything-but": ["b"]}]}]}', "takes values"),
+        ('{"a": [{"anything-but": {"anything-but": ["b"]}}]}', "takes values"),
+        ("[" * 3000 + "]" * 3000, "JSON object"),
+        ('{"a": ' * 3000 + "1" + "}" * 3000, "JSON object"),
+        ('{"a": ' * 101 + '["b"]' + "}" * 101, "has 100 levels at most: a.a.a"),
     ],
 )
 def test_what_is_no_pattern_is_refused_at_the_start(pattern, said):
