@@ -39,6 +39,7 @@ class ShardConsumer:
         self.changed = Condition()
         self.done = False
         self.polls = 0  # reads begun
+        self.polling = False  # a read is under way
         self._source = source
         self._filters = FilterCriteria(queue.settings.filters)
         self._invoke_function = invoke
@@ -72,9 +73,10 @@ class ShardConsumer:
             return not self.iterator.ended and self.queue.has_room()
 
     def poll(self) -> None:
-        """Read once, and take in what came. From one thread at a time."""
+        """Read once, and take in what came. From one thread at a time; `polling` says that it does."""
         with self.changed:
             self.polls += 1
+            self.polling = True
         begun = self._clock()
         records = self.iterator.read()
         if self._filters:
@@ -84,6 +86,7 @@ class ShardConsumer:
             if self.iterator.at_tip:
                 self.queue.tip_at = begun
                 self._tip = (self.polls, self.queue.read_to)
+            self.polling = False
             self._changed()
 
     def end(self) -> None:
@@ -109,11 +112,14 @@ class ShardConsumer:
         if batch.records:
             self._iterator_age_ms = max(0.0, (self._clock() - batch.records[-1].arrival) * 1000)
         try:
-            response = self._invoke_function(batch.event(self._source.stream_arn))
+            return self._outcome(batch, self._invoke_function(batch.event(self._source.stream_arn)))
         except Throttled as error:
             return Outcome("throttled", error=str(error))
         except Exception as error:  # whatever it is, the function did not take the batch
             return Outcome("failed", error=f"{type(error).__name__}: {error}", unhandled=True)
+
+    def _outcome(self, batch: Batch, response: object) -> Outcome:
+        """Return what the function's answer means."""
         outcome = outcome_of(batch, response) if self.queue.settings.report_batch_item_failures else SUCCESS
         if batch.window is None or outcome.kind == "failed":
             return outcome

@@ -45,8 +45,7 @@ class ShardIterator:
         self._stream = stream
         self._shard_id = shard_id
         self._start = start
-        # The stream's clock may go in whole seconds, and its iterators may know no timestamps.
-        self._since = None if start.timestamp is None else math.floor(start.timestamp)
+        self._since: int | None = None  # what arrived before is passed over
         self._clock = clock
         self._iterator: str | None = None
         self._interval = POLL_FIRST
@@ -80,14 +79,15 @@ class ShardIterator:
         return self._young(page.records)
 
     def _open(self) -> str:
-        if self._start.type == "LATEST":
-            now = self._clock()
-            iterator = self._stream.iterator(self._shard_id, self._start)
-            # Should it expire before the first record, the next one must not begin at a later tip.
-            self._start = Start("AT_TIMESTAMP", timestamp=now)
-            self._since = math.floor(now)
-            return iterator
-        return self._stream.iterator(self._shard_id, self._start)
+        start = self._start
+        if start.type == "LATEST":
+            # Should this call fail, or the iterator expire before the first record: no next one is to begin at a later
+            # tip. What this one gives is not compared with any clock.
+            self._start = Start("AT_TIMESTAMP", timestamp=self._clock())
+        elif start.timestamp is not None:
+            # The stream's clock may go in whole seconds, and its iterators may know no timestamps.
+            self._since = math.floor(start.timestamp)
+        return self._stream.iterator(self._shard_id, start)
 
     def _young(self, records: list[Record]) -> list[Record]:
         """Pass over what is older than the timestamp to start at, until something is not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from processor.local.batch import MAXIMUM_PAYLOAD, WINDOW_ROOM, Batch, payload_size
 from processor.local.stream import Record
@@ -25,10 +26,10 @@ class Lane:
         """Take the records of the next batch from the waiting ones: as many as an invocation holds, one at least."""
         records: list[Record] = []
         size = 0
-        limit = MAXIMUM_PAYLOAD - (0 if windows is None else len(windows.state) + WINDOW_ROOM)
+        room = room_beside(windows)
         while self.waiting and len(records) < batch_size:
             record = self.waiting[0][1]
-            if records and payload_size(len(records) + 1, size + len(record.event)) > limit:
+            if records and payload_size(len(records) + 1, size + len(record.event)) > room:
                 break
             if records and windows is not None and not windows.same(records[0].arrival, record.arrival):
                 break
@@ -37,3 +38,18 @@ class Lane:
             size += len(record.event)
         self.size -= size
         return tuple(records)
+
+
+def room_beside(windows: Windows | None) -> int:
+    """Return how many bytes of an invocation are left for records beside the state of their window."""
+    return MAXIMUM_PAYLOAD - (0 if windows is None else len(windows.state) + WINDOW_ROOM)
+
+
+def held_by(records: Sequence[Record], windows: Windows | None) -> int:
+    """Return how many of the records, from the first on, one invocation holds."""
+    size, room = 0, room_beside(windows)
+    for number, record in enumerate(records):
+        size += len(record.event)
+        if payload_size(number + 1, size) > room:
+            return number
+    return len(records)

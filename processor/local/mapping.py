@@ -21,10 +21,10 @@ from processor.local.batch import Batch, Throttled
 from processor.local.consumer import SHARD_END, ShardConsumer
 from processor.local.mapping_settings import MappingSettings
 from processor.local.mapping_stats import MappingStats
-from processor.local.shards import Shards
+from processor.local.shards import FROM, Shards
 from processor.local.streams import stream_of
 
-__all__ = ["SHARD_END", "EventSourceMapping", "MappingSettings", "MappingStats", "Throttled"]
+__all__ = ["FROM", "SHARD_END", "EventSourceMapping", "MappingSettings", "MappingStats", "Throttled"]
 
 DISCOVER_SECONDS = 1.0
 """How often the shards are listed, besides whenever one has come to its end."""
@@ -88,12 +88,16 @@ class EventSourceMapping:
         self._raise_if_broken()
 
     def disable(self) -> None:
-        """Stop to read and to invoke; return when no invocation is under way. The checkpoints stay where they are."""
+        """Stop to read and to invoke; return when neither is under way. The checkpoints stay where they are.
+
+        Raises LocalError if the mapping broke.
+        """
         self._disabled.set()
         for consumer in self._consumers():
             with consumer.changed:
-                while consumer.queue.running:
+                while (consumer.polling or consumer.queue.running) and not self._stopping.is_set():
                     consumer.changed.wait()
+        self._raise_if_broken()
 
     @property
     def disabled(self) -> bool:
@@ -116,7 +120,7 @@ class EventSourceMapping:
 
     @property
     def checkpoints(self) -> dict[str, str]:
-        """Per shard, the sequence number up to which every record is finished, or `SHARD_END`."""
+        """Per shard, the sequence number up to which every record is finished, or `SHARD_END`, or `FROM` and a time."""
         now = {consumer.queue.shard_id: consumer.checkpoint for consumer in self._consumers()}
         return self._shards.resumed | {shard_id: found for shard_id, found in now.items() if found is not None}
 
@@ -235,12 +239,21 @@ class EventSourceMapping:
             self._spawn(f"{consumer.queue.shard_id} lane {lane}", self._keep_sending, consumer, lane)
 
     def _keep_polling(self, consumer: ShardConsumer) -> None:
-        while not self._stopping.is_set() and not consumer.iterator.ended:
-            with consumer.changed:
-                while (self._disabled.is_set() or not consumer.queue.has_room()) and not self._stopping.is_set():
-                    consumer.changed.wait()
-            if not self._stopping.wait(max(0.0, consumer.iterator.next_poll - self._clock())):
-                self._poll(consumer)
+        while self._may_poll(consumer):
+            self._poll(consumer)
+
+    def _may_poll(self, consumer: ShardConsumer) -> bool:
+        """Wait until the shard is to be read, and say so to who disables; False where it is not to be any more."""
+        with consumer.changed:
+            while not self._stopping.is_set() and not consumer.iterator.ended:
+                wait: float | None = None
+                if not self._disabled.is_set() and consumer.queue.has_room():
+                    wait = consumer.iterator.next_poll - self._clock()
+                    if wait <= 0:
+                        consumer.polling = True
+                        return True
+                consumer.changed.wait(wait)
+        return False
 
     def _keep_sending(self, consumer: ShardConsumer, lane: int) -> None:
         while (batch := self._next(consumer, lane)) is not None:

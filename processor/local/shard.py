@@ -8,13 +8,13 @@ key, and a key's order holds.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from zlib import crc32
 
 from processor.local.batch import MAXIMUM_PAYLOAD, Batch, Condition, Outcome, payload_size
-from processor.local.lane import Lane
+from processor.local.lane import Lane, held_by
 from processor.local.mapping_settings import MappingSettings
 from processor.local.stream import Record
 from processor.local.window import Windows
@@ -68,8 +68,10 @@ class ShardQueue:
         ages = (float(settings.maximum_record_age_seconds), retention_seconds)
         self._maximum_age = min((age for age in ages if age is not None and age >= 0), default=None)
         self._read_to = -1 if checkpoint is None else int(checkpoint)
-        self._order: deque[tuple[str, float]] = deque()  # number and arrival of all above the checkpoint, as read
-        self._finished: set[str] = set()  # those among them that are finished
+        # The unfinished records as read, by their numbers: when each arrived, and the number read before it. Of a record
+        # that is finished nothing is kept, however long one before it is blocked.
+        self._unfinished: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
+        self._last = checkpoint  # the number read last
         self._size = 0  # bytes of the unfinished records' events
         self.windows = Windows(settings.tumbling_window_seconds) if settings.tumbling_window_seconds else None
         self.ended = False  # the shard is read to its end
@@ -83,7 +85,8 @@ class ShardQueue:
             if sequence <= self._read_to:
                 continue
             self._read_to = sequence
-            self._order.append((record.sequence_number, record.arrival))
+            self._unfinished[record.sequence_number] = (record.arrival, self._last)
+            self._last = record.sequence_number
             self._size += len(record.event)
             if not record.matched:
                 self.counts.filtered += 1
@@ -101,7 +104,7 @@ class ShardQueue:
     @property
     def unfinished(self) -> int:
         """Records read and not finished."""
-        return len(self._order) - len(self._finished)
+        return len(self._unfinished)
 
     @property
     def running(self) -> bool:
@@ -121,11 +124,13 @@ class ShardQueue:
     @property
     def oldest_arrival(self) -> float | None:
         """When the lowest unfinished record arrived in the stream; None where all are finished."""
-        return self._order[0][1] if self._order else None
+        return next(iter(self._unfinished.values()))[0] if self._unfinished else None
 
     def finished_to(self, sequence: int) -> bool:
-        """Say whether every record up to that sequence number is finished."""
-        return not self._order or int(self._order[0][0]) > sequence
+        """Say whether every record up to that sequence number is finished, and its window closed."""
+        if self.windows is not None and self.windows.start is not None:
+            return sequence <= int(self.checkpoint or -1)
+        return not self._unfinished or int(next(iter(self._unfinished))) > sequence
 
     def has_room(self) -> bool:
         """Say whether to read on: two full batches a lane at most are kept, so a blocked shard is not read whole."""
@@ -178,10 +183,10 @@ class ShardQueue:
             batch = lane.pending.pop()
         else:
             batch = Batch(self.shard_id, lane_index, lane.gather(self.settings.batch_size, self.windows))
-            if payload_size(1, len(batch.records[0].event)) > MAXIMUM_PAYLOAD:
-                batch = replace(batch, condition="PayloadTooLarge")
         if batch.condition is None:
             batch = self._without_old(lane, batch, now)
+        if batch.condition is None:
+            batch = self._fitting(lane, batch)
         if self.windows is not None and batch.records and batch.condition is None:
             self.windows.open(batch.records[0].arrival)
             batch = replace(batch, window=self.windows.part(final=False))
@@ -202,6 +207,20 @@ class ShardQueue:
         if old < len(batch.records):
             lane.pending.append(replace(batch, records=batch.records[old:]))
         return replace(batch, records=batch.records[:old], condition="RecordAgeExceeded", failures=0)
+
+    def _fitting(self, lane: Lane, batch: Batch) -> Batch:
+        """Return what of the batch one invocation holds; a record that none can is given up.
+
+        The state of a window may have grown since the batch was gathered.
+        """
+        fitting = held_by(batch.records, self.windows)
+        if fitting == len(batch.records):
+            return batch
+        most = max(fitting, 1)
+        if most < len(batch.records):
+            lane.pending.append(replace(batch, records=batch.records[most:]))
+        condition: Condition | None = None if fitting else "PayloadTooLarge"
+        return replace(batch, records=batch.records[:most], condition=condition)
 
     def complete(self, batch: Batch, outcome: Outcome, now: float) -> None:
         """Take in how sending the batch ended: finish its records, or schedule them to be tried again."""
@@ -280,10 +299,7 @@ class ShardQueue:
     def _finish(self, records: Iterable[Record]) -> None:
         """Mark the records as done and move the checkpoint up to the lowest unfinished one, or to the open window."""
         for record in records:
-            self._finished.add(record.sequence_number)
+            del self._unfinished[record.sequence_number]
             self._size -= len(record.event)
-        if self.windows is not None and self.windows.start is not None:
-            return
-        while self._order and self._order[0][0] in self._finished:
-            self.checkpoint, _ = self._order.popleft()
-            self._finished.remove(self.checkpoint)
+        if self.windows is None or self.windows.start is None:
+            self.checkpoint = next(iter(self._unfinished.values()))[1] if self._unfinished else self._last

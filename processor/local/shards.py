@@ -15,6 +15,10 @@ from processor.local.mapping_settings import MappingSettings
 from processor.local.shard import ShardQueue
 from processor.local.stream import Start, Stream
 
+FROM = "AT_TIMESTAMP "
+"""Begins the checkpoint of a shard that is read from LATEST on, while none of its records is finished; then the time of
+the mapping's start, in seconds since 1970: by it alone another mapping knows what has been put since."""
+
 
 class Shards:
     """Finds the shards and begins with them. `consumers` has each begun one by its id, finished ones included.
@@ -45,7 +49,7 @@ class Shards:
         self._on_failure = on_failure
         self._clock = clock
         self._lock = Lock()
-        self._at_start: set[str] = set()  # the shards of the first listing: LATEST is meant for these
+        self._at_start: set[str] | None = None  # the shards of the first listing: LATEST is meant for these
         self._waiting: set[str] = set()  # listed, but a parent is not finished
 
     def open(self) -> None:
@@ -80,7 +84,11 @@ class Shards:
         with self._lock:
             listed = self._stream.shards()
             self.listed = set(listed)
-            self._at_start = self._at_start or set(listed)
+            if self._at_start is None:
+                # Where another mapping's checkpoints go on, it knew of what was there at its own start.
+                self._at_start = set() if self.resumed else set(listed)
+                if self._settings.starting_position == "LATEST":
+                    self.resumed |= dict.fromkeys(self._at_start, f"{FROM}{self._polls_from!r}")
             for shard_id, consumer in self.consumers.items():
                 if consumer.iterator.missing and shard_id not in listed:
                     consumer.end()  # deleted, with what was unread in it
@@ -105,7 +113,7 @@ class Shards:
         queue = ShardQueue(
             shard_id,
             self._settings,
-            checkpoint=None if ended else checkpoint,
+            checkpoint=None if checkpoint is None or not checkpoint.isdecimal() else checkpoint,
             retention_seconds=self._stream.retention_seconds,
         )
         start = self._start(shard_id, checkpoint)
@@ -120,11 +128,12 @@ class Shards:
 
     def _start(self, shard_id: str, checkpoint: str | None) -> Start:
         """Return where to begin: after the checkpoint, else where the settings say. Later shards are read whole."""
+        if checkpoint is not None and checkpoint.startswith(FROM):
+            # One that waited for its parents, while records came, is not read from its tip on.
+            fresh = shard_id in (self._at_start or ()) and shard_id not in self._waiting
+            return Start("LATEST") if fresh else Start("AT_TIMESTAMP", timestamp=float(checkpoint.removeprefix(FROM)))
         if checkpoint is not None:
             return Start("AFTER_SEQUENCE_NUMBER", checkpoint)
         if self._settings.starting_position == "AT_TIMESTAMP":
             return Start("AT_TIMESTAMP", timestamp=self._settings.starting_position_timestamp)
-        if self._settings.starting_position == "LATEST" and shard_id in self._at_start:
-            waited = shard_id in self._waiting  # for its parents, while records came
-            return Start("AT_TIMESTAMP", timestamp=self._polls_from) if waited else Start("LATEST")
         return Start("TRIM_HORIZON")

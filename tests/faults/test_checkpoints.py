@@ -8,7 +8,7 @@ import pytest
 
 from processor.errors import TransientError
 from processor.local.faults.checkpoints import Checkpoints, indices_of, kept_by_quarantine
-from processor.local.mapping import SHARD_END
+from processor.local.mapping import FROM, SHARD_END
 
 
 class Watched:
@@ -42,8 +42,8 @@ def watched():
 
 def test_each_record_is_looked_for_once_when_the_checkpoint_has_passed_it(watched):
     assert watched.watch.look() == []
-    assert [watched.look(checkpoint) for checkpoint in ("2", "002", "3", SHARD_END, SHARD_END)] == [
-        [1, 2], [], [3], [4, 5], [],
+    assert [watched.look(checkpoint) for checkpoint in (f"{FROM}1.5", "2", "002", "3", SHARD_END, SHARD_END)] == [
+        [], [1, 2], [], [3], [4, 5], [],
     ]  # fmt: skip
     assert (watched.asked, watched.watch.passed, watched.problems) == ([1, 2, 3, 4, 5], 5, [])
 

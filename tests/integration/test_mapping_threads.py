@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import threading
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from processor.errors import LocalError
+from processor.local.consumer import ShardConsumer
 from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.local.memory_kinesis import MemoryKinesis, client_error
 
@@ -266,3 +268,60 @@ def test_disable_waits_for_the_running_invocation_and_enable_goes_on(kinesis):
         mapping.enable()
         mapping.drain(30)
     assert seen == ["a", "b", "c"]
+
+
+def test_no_read_begins_or_goes_on_once_disable_has_returned(kinesis):
+    reading, go_on = threading.Event(), threading.Event()
+    get_records = kinesis.get_records
+
+    def slowly(**arguments):
+        reading.set()
+        assert go_on.wait(30)
+        return get_records(**arguments)
+
+    kinesis.get_records = slowly
+    with EventSourceMapping(kinesis, kinesis.arn, lambda event: None, MappingSettings(**QUICK)) as mapping:
+        assert reading.wait(30)
+        disabler = threading.Thread(target=mapping.disable)
+        disabler.start()
+        assert mapping._disabled.wait(30)
+        disabler.join(0.2)
+        assert disabler.is_alive()  # the reads under way hold it
+        go_on.set()
+        disabler.join(30)
+        for _ in range(5):
+            mapping.enable()
+            time.sleep(0.02)
+            mapping.disable()
+            calls = kinesis.calls["GetRecords"]
+            time.sleep(0.3)  # longer than a shard waits for its next poll
+            assert kinesis.calls["GetRecords"] == calls
+
+
+def test_disable_returns_where_the_mapping_breaks(kinesis, monkeypatch):
+    put(kinesis, "a")
+    began, go_on = threading.Event(), threading.Event()
+
+    def broken(*_arguments):
+        began.set()
+        go_on.wait(30)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ShardConsumer, "send", broken)
+    mapping = EventSourceMapping(kinesis, kinesis.arn, lambda event: None, MappingSettings(**QUICK))
+    mapping.start()
+    assert began.wait(30)
+    threading.Timer(0.2, go_on.set).start()
+
+    def disable():
+        with contextlib.suppress(LocalError):
+            mapping.disable()
+
+    disabler = threading.Thread(target=disable, daemon=True)
+    disabler.start()
+    disabler.join(30)
+    assert not disabler.is_alive()
+    with pytest.raises(LocalError, match="ZeroDivisionError"):
+        mapping.disable()
+    with pytest.raises(LocalError, match="ZeroDivisionError"):
+        mapping.stop()

@@ -24,6 +24,7 @@ SETTINGS = st.builds(
     maximum_retry_attempts=st.sampled_from([-1, -1, 0, 2]),
     maximum_record_age_seconds=st.sampled_from([-1, -1, 60]),
     report_batch_item_failures=st.booleans(),
+    starting_position=st.sampled_from(["TRIM_HORIZON", "LATEST"]),
 )
 
 EVENTS = [b"x" * size for size in (10, 10, 10, MAXIMUM_PAYLOAD // 3, MAXIMUM_PAYLOAD)]
@@ -177,6 +178,7 @@ def test_over_reshards_restarts_and_failures_every_record_is_handled_or_given_up
         clock.now = end
 
     mapping = start({})
+    mapping.step()  # the start that LATEST speaks of: all is put later
     for action, number in actions:
         open_shards = sorted(
             (shard for shard in kinesis._shards.values() if not shard.closed), key=lambda shard: shard.first

@@ -403,3 +403,19 @@ def test_the_oldest_arrival_and_finished_to_follow_the_lowest_unfinished_record(
     assert (queue.oldest_arrival, queue.finished_to(4), queue.finished_to(5)) == (1.0, True, False)
     queue.complete(queue.take(0, 0.0), SUCCESS, 0.0)
     assert (queue.oldest_arrival, queue.finished_to(6), queue.finished_to(7)) == (2.0, True, False)
+
+
+def test_what_is_finished_behind_a_blocked_record_is_not_remembered():
+    queue = queue_of(batch_size=10, parallelization_factor=2)
+    blocked, free = (next(key for key in "abcdefgh" if queue.lane_of(key) == lane) for lane in (0, 1))
+    queue.add([record(1, blocked)], 0.0)
+    queue.take(0, 0.0)
+    for first in range(2, 10_002, 10):
+        queue.add([record(number, free) for number in range(first, first + 9)], 0.0)
+        queue.add([record(first + 9, blocked)._replace(matched=False)], 0.0)
+        queue.complete(queue.take(1, 0.0), SUCCESS, 0.0)
+    kept = [value for value in vars(queue).values() if hasattr(value, "__len__")]
+    assert max(map(len, kept)) < 20
+    assert (queue.unfinished, queue.checkpoint, queue.oldest_arrival) == (1, None, 0.0)
+    queue.complete(queue.lanes[0].running, SUCCESS, 0.0)
+    assert queue.checkpoint == "10001"

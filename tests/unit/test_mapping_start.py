@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 
 import pytest
 
 from processor.errors import SettingsError
+from processor.local.memory_kinesis import MemoryKinesis, client_error
 from processor.local.memory_streams import MemoryStreams
 
 MINUTES = 180
@@ -37,11 +39,21 @@ def streams(clock):
     return MemoryStreams(clock=clock)
 
 
-def put(stream, text):
+def put(stream, text, key="k"):
     if isinstance(stream, MemoryStreams):
         stream.append(None, {"device": {"S": "a"}, "slot": {"S": text}})
     else:
-        stream.put_records(Records=[{"Data": text.encode(), "PartitionKey": "k"}])
+        stream.put_records(Records=[{"Data": text.encode(), "PartitionKey": key}])
+
+
+def put_to(kinesis, shard_id, text):
+    """Put a record into that shard, whatever its key is."""
+    tried = 0
+    while True:
+        hashed = int.from_bytes(hashlib.md5(str(tried).encode(), usedforsecurity=False).digest(), "big")
+        if kinesis._shards[shard_id].first <= hashed <= kinesis._shards[shard_id].last:
+            return put(kinesis, text, str(tried))
+        tried += 1
 
 
 def put_before_during_and_after_the_delay(stream, mapping, run, clock):
@@ -116,6 +128,75 @@ def test_without_a_delay_nothing_put_after_the_start_is_missed_with_latest(
     mapping = mapping_of(stream, starting_position="LATEST")
     mapping.step()
     put(stream, "after")
+    run(mapping)
+    assert function.texts == ["after"]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_with_latest_another_mapping_goes_on_with_all_that_was_put_since_the_first_one_started(
+    clock, function, mapping_of, run, shards
+):
+    kinesis = MemoryKinesis(shards, clock=clock)
+    put(kinesis, "before")
+    clock.now += 10
+    first = mapping_of(kinesis, starting_position="LATEST")
+    first.step()
+    put_to(kinesis, kinesis.open_shards[0], "a")
+    run(first)
+    clock.now += 10
+    put(kinesis, "b")
+    for shard_id in list(kinesis.open_shards):
+        put_to(kinesis, shard_id, f"to {shard_id}")
+        kinesis.split_shard(ShardToSplit=shard_id)
+    for shard_id in list(kinesis.open_shards):  # children, which the first one never heard of
+        put_to(kinesis, shard_id, f"to {shard_id}")
+    wanted = sorted(["a", "b"] + [f"to {shard_id}" for shard_id in kinesis._shards])
+    clock.now += 10
+    checkpoints = first.checkpoints
+    for _ in range(2):  # the second of them may end before it has read anything, too
+        second = mapping_of(kinesis, starting_position="LATEST", checkpoints=json.loads(json.dumps(checkpoints)))
+        checkpoints = second.checkpoints
+    run(second)
+    assert sorted(function.texts) == wanted
+    third = mapping_of(kinesis, starting_position="LATEST", checkpoints=second.checkpoints)
+    run(third)
+    assert sorted(function.texts) == wanted
+
+
+@pytest.mark.parametrize("stream_name", ["kinesis", "streams"])
+def test_with_latest_a_first_call_that_fails_moves_no_start(request, function, mapping_of, run, clock, stream_name):
+    stream = request.getfixturevalue(stream_name)
+    put(stream, "before")
+    clock.now += 10
+    stream.fault = lambda operation, arguments: (
+        client_error("LimitExceededException", operation) if operation == "GetShardIterator" else None
+    )
+    mapping = mapping_of(stream, starting_position="LATEST")
+    mapping.step()
+    put(stream, "after")
+    run(mapping, 5)
+    stream.fault = None
+    run(mapping)
+    assert function.texts == ["after"]
+
+
+def test_with_latest_a_stream_whose_clock_is_behind_loses_nothing(clock, function, mapping_of, run):
+    kinesis = MemoryKinesis(clock=lambda: clock.now - 3)
+    mapping = mapping_of(kinesis, starting_position="LATEST")
+    mapping.step()
+    put(kinesis, "after")
+    run(mapping)
+    assert function.texts == ["after"]
+
+
+def test_with_latest_shards_that_are_listed_later_than_the_first_time_are_read_whole(
+    kinesis, function, mapping_of, run
+):
+    list_shards, turns = kinesis.list_shards, iter(range(100))
+    kinesis.list_shards = lambda **arguments: {"Shards": []} if next(turns) < 3 else list_shards(**arguments)
+    mapping = mapping_of(starting_position="LATEST")
+    mapping.step()
+    put(kinesis, "after")
     run(mapping)
     assert function.texts == ["after"]
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from processor.local.batch import MAXIMUM_PAYLOAD
 from processor.local.mapping import SHARD_END, EventSourceMapping, MappingSettings
 from processor.local.memory_kinesis import MemoryKinesis
 from processor.local.window import MAXIMUM_STATE
@@ -56,7 +57,7 @@ def mapping_of(mapping_of):
 
 
 def put(kinesis, *texts):
-    kinesis.put_records(Records=[{"Data": text.encode(), "PartitionKey": text} for text in texts])
+    kinesis.put_records(Records=[{"Data": text.encode(), "PartitionKey": text[:50]} for text in texts])
 
 
 def test_the_event_is_the_one_of_lambdas_documentation(kinesis, function, mapping_of, run):
@@ -188,6 +189,55 @@ def test_a_state_beyond_a_megabyte_ends_the_window_early_and_the_rest_starts_afr
     assert [event["state"] for event in function.events[2:]] == [{}, {"b": 1}]
     assert function.events[-1]["window"] == final["window"]
     assert not function.events[-1]["isWindowTerminatedEarly"]
+
+
+def test_an_invocation_holds_its_state_too_however_the_state_has_grown_since_its_batch_was_gathered(
+    kinesis, function, mapping_of, run
+):
+    sizes = []
+
+    def partly(event, state):
+        sizes.append(len(json.dumps(event, separators=(",", ":"))))
+        grown = {"state": {"x": "y" * 1_000_000}}
+        if len(sizes) == 1:
+            second = event["Records"][1]["kinesis"]["sequenceNumber"]
+            return {**grown, "batchItemFailures": [{"itemIdentifier": second}]}
+        return grown
+
+    function.answer = partly
+    put(kinesis, *(f"{number}" + "x" * 450_000 for number in range(10)))
+    mapping = mapping_of(report_batch_item_failures=True)
+    run(mapping, 70)
+    assert [text[0] for event in function.events for text in function.texts(event)] == list("0123456789123456789")
+    assert [len(event["Records"]) for event in function.events] == [10, 8, 1, 0]
+    assert max(sizes) <= MAXIMUM_PAYLOAD < sizes[0] + 500_000
+    assert mapping.stats.records == 10
+
+
+def test_an_answer_whose_state_is_no_json_is_a_failed_invocation_and_the_next_one_goes_on(
+    kinesis, function, mapping_of, run
+):
+    answers = iter([{"state": {1: 2}}, {"state": {"x": object()}}])
+    function.answer = lambda event, state: next(answers, {"state": state})
+    put(kinesis, "a")
+    mapping = mapping_of()
+    run(mapping, 5)
+    assert (len(function.events), mapping.stats.errors, mapping.stats.records) == (3, 2, 1)
+
+
+def test_a_record_that_no_invocation_holds_beside_the_state_is_given_up_and_those_behind_it_are_handled(
+    kinesis, function, mapping_of, run
+):
+    given_up = []
+    function.answer = lambda event, state: {"state": {"x": "y" * 1_000_000}}
+    put(kinesis, "a")
+    mapping = mapping_of(on_failure=given_up.append)
+    run(mapping, 5)
+    put(kinesis, "b", "c" * 4_500_000, "d")
+    run(mapping, 10)
+    assert [[text[0] for text in function.texts(event)] for event in function.events] == [["a"], ["b"], ["d"]]
+    assert [failure["requestContext"]["condition"] for failure in given_up] == ["PayloadTooLarge"]
+    assert (mapping.stats.records, mapping.stats.discarded) == (3, 1)
 
 
 def test_a_window_whose_last_invocation_fails_stops_the_shard_until_it_succeeds(kinesis, function, mapping_of, run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from processor.local.mapping import SHARD_END, EventSourceMapping
+from processor.local.mapping import FROM, SHARD_END, EventSourceMapping
 
 Record = Mapping[str, Any]
 
@@ -53,6 +53,8 @@ class Checkpoints:
 
 
 def _up_to(checkpoint: str, records: Iterable[Record]) -> Iterator[Record]:
+    if checkpoint.startswith(FROM):  # nothing is finished yet
+        return
     for record in records:
         if checkpoint != SHARD_END and int(record["SequenceNumber"]) > int(checkpoint):
             return
