@@ -126,7 +126,7 @@ def _leaf(tests: list[Test]) -> Test:
 
 
 def _elements(value: Any) -> Iterator[Any]:
-    """Yield a value, or the elements of a list, and of the lists in it, which may be nested as deep as anybody likes."""
+    """Yield a value, or the elements of a list, and of the lists in it, which may be nested to any depth."""
     if not isinstance(value, list):
         yield value
         return

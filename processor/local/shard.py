@@ -68,8 +68,8 @@ class ShardQueue:
         ages = (float(settings.maximum_record_age_seconds), retention_seconds)
         self._maximum_age = min((age for age in ages if age is not None and age >= 0), default=None)
         self._read_to = -1 if checkpoint is None else int(checkpoint)
-        # The unfinished records as read, by their numbers: when each arrived, and the number read before it. Of a record
-        # that is finished nothing is kept, however long one before it is blocked.
+        # The unfinished records by number, as read: when each arrived, and the number read before it. Of one that
+        # is finished nothing is kept, however long one before it is blocked.
         self._unfinished: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._last = checkpoint  # the number read last
         self._size = 0  # bytes of the unfinished records' events
