@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from processor.errors import SourceError
-from processor.objects import whole
+from processor.objects import fetched
 
 PREFIX = "archive/"
 MAXIMUM_RECORD = 10 * 1024 * 1024
@@ -72,8 +72,7 @@ def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | No
 
 def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
     # Whole: a connection would not outlive a slow replay.
-    name = f"s3://{bucket}/{key}"
-    return lambda: BufferedReader(BytesIO(whole(s3.get_object(Bucket=bucket, Key=key)["Body"], name, MAX_GATHERED)))
+    return lambda: BufferedReader(BytesIO(fetched(s3, bucket, key, MAX_GATHERED).body))
 
 
 def capture(path: Path) -> Piece:

@@ -3,7 +3,7 @@
 ProcessorError
 ├── DecodeError          permanent: these bytes will never decode; the record is quarantined
 │   └── KeyMissing       no key for an encrypted advertisement; usually a neighbour's sensor
-├── StoreError           DynamoDB refused or could not be reached
+├── StoreError           DynamoDB refused or could not be reached, or S3 did not give an object whole
 │   ├── InvalidWrite     permanent: DynamoDB calls the request itself invalid
 │   └── TransientError   throttling, 5xx, connection, access, missing table: worth a retry
 ├── CacheError           the cache's table failed, and the cache was told to report that
@@ -52,7 +52,7 @@ class KeyMissing(DecodeError):
 
 
 class StoreError(ProcessorError):
-    """DynamoDB refused a request or could not be reached.
+    """DynamoDB refused a request or could not be reached, or S3 did not give an object whole.
 
     `code` is AWS's error code (`ThrottlingException`, …) or `ConnectionError` for what never got an answer.
     """

@@ -3,6 +3,8 @@
 Each write is one conditional call: nothing is there, or what is there is still what was read, or nothing happens.
 If-None-Match takes no right but s3:PutObject; If-Match takes s3:GetObject too.
 Source: Amazon S3 User Guide, "How to prevent object overwrites with conditional writes".
+
+What is written or removed follows from what was read, so that an answer which broke off must not pass for the object.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from processor.errors import SourceError
+from processor.errors import SourceError, TransientError
+from processor.store.failures import CONNECTION
+from processor.store.retries import Retries
 
 MAX_OBJECT = 64 * 1024 * 1024
 """Bytes of one object of quarantine or of the failure destination: an event has six megabytes, its reasons a few."""
@@ -48,12 +52,11 @@ class Objects:
                 yield entry["Key"], entry["Size"]
 
     def read(self, key: str) -> Stored | None:
-        """Return an object; None where it is gone. Raises SourceError for one that is too large."""
+        """Return an object; None where it is gone. Raises what `fetched` does."""
         try:
-            found = self._client.get_object(Bucket=self._bucket, Key=key)
+            return fetched(self._client, self._bucket, key)
         except self._client.exceptions.NoSuchKey:
             return None
-        return Stored(whole(found["Body"], key), found["ETag"])
 
     def create(self, key: str, body: bytes, content_type: str) -> None:
         """Put an object, unless there is one of that name. Raises what S3 answers while others write or delete it."""
@@ -80,12 +83,45 @@ class Objects:
         return True
 
 
+def fetched(client: Any, bucket: str, key: str, most: int = MAX_OBJECT) -> Stored:
+    """Return an object, asked for again where an answer broke off. client: a boto3 S3 client.
+
+    Raises SourceError where it has more than `most` bytes, TransientError where no answer came whole, and whatever else
+    S3 answers.
+    """
+    from botocore.exceptions import BotoCoreError  # not at a function's start: nearly no batch needs S3
+    from urllib3.exceptions import HTTPError  # botocore lets some through: what TLS says of a connection that ends
+
+    name = f"s3://{bucket}/{key}"
+
+    def attempt() -> Stored:
+        found = client.get_object(Bucket=bucket, Key=key)
+        try:
+            return Stored(whole(found["Body"], name, most), found["ETag"])
+        except (BotoCoreError, HTTPError) as error:  # the client repeats the call, but not the reading of its answer
+            raise TransientError(
+                CONNECTION,
+                f"{name}: S3's answer broke off or came damaged, each time. Nothing of this object was taken, and what "
+                f"was done before stays done: run the command again ({error})",
+            ) from error
+
+    return Retries().run(attempt, None)
+
+
 def whole(body: Any, name: str, most: int = MAX_OBJECT) -> bytes:
-    """Return an object's content. body: of boto3's answer. Raises SourceError where it has more than `most` bytes."""
-    data: bytes = body.read(most + 1)
-    if len(data) > most:
+    """Return an object's content. body: of boto3's answer. Raises SourceError where it has more than `most` bytes.
+
+    Raises what botocore does where the answer ended early, or is not what its checksum was computed from.
+    """
+    parts: list[bytes] = []
+    size = 0
+    # To the read that finds nothing more: only there botocore compares the length, and the checksum, with the answer's.
+    while size <= most and (part := body.read(most + 1 - size)):
+        parts.append(part)
+        size += len(part)
+    if size > most:
         raise SourceError(
             f"{name} has more than {most:,} bytes, which nothing has that was put there for us: move the object "
             "elsewhere (a capture of your own is read as a file, of any size)"
         )
-    return data
+    return b"".join(parts)

@@ -1,10 +1,14 @@
-"""Nothing lost, nothing doubled: redrive and replay killed at every call they make, each run going on from the last."""
+"""Nothing lost, nothing doubled: redrive and replay killed at every call they make, each run going on from the last.
+
+And where S3's answers break off: what came of an object is not the object.
+"""
 
 from __future__ import annotations
 
 import gzip
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +126,10 @@ def outcome(aws):
 
 
 class Killer(ThreadingHTTPServer):
-    """Forwards calls, and kills a process at its nth: before it goes on to AWS, or when it was carried out."""
+    """Forwards calls, and kills a process at its nth: before it goes on to AWS, or when it was carried out.
+
+    It can cut the objects that S3 sends, too.
+    """
 
     def __init__(self, endpoint):
         super().__init__(("127.0.0.1", 0), Forward)
@@ -132,6 +139,8 @@ class Killer(ThreadingHTTPServer):
         self.process = self.killed = None
         self.calls = self.at = self.kills = 0
         self.after = False
+        self.cuts = lambda path: False
+        """Tells whether the object of a path is cut this time."""
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -170,6 +179,9 @@ class Forward(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if self.command == "GET" and "list-type" not in self.path and killer.cuts(self.path):
+            content = content[: len(content) // 2]
+            self.close_connection = True
         self.wfile.write(content)
 
     do_GET = do_PUT = do_POST = do_DELETE = forward  # noqa: N815 - http.server's names
@@ -219,3 +231,36 @@ def test_a_job_killed_at_each_call_in_turn_ends_as_one_that_was_not(aws, killer,
     killer.at = 0
     assert go() == 0
     assert outcome(aws) == expected
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_job_whose_objects_come_cut_does_nothing_by_them_and_ends_as_with_whole_ones(
+    aws, killer, kinesis_event, tmp_path, name
+):
+    now = round(time.time() * 1000) - 60_000
+    prepare(aws, kinesis_event, now)
+
+    def go():
+        killer.process = start(COMMANDS[name], killer.url, aws, tmp_path)
+        said, _ = killer.process.communicate(timeout=60)
+        return killer.process.returncode, said
+
+    before = outcome(aws)
+    killer.cuts = lambda path: True
+    status, said = go()
+    assert status == 1
+    assert re.search(rf"s3://{BUCKET}/\S+: S3's answer broke off .*run the command again", said), said
+    assert outcome(aws) == before
+
+    cut = set()
+    killer.cuts = lambda path: path not in cut and not cut.add(path)
+    assert go()[0] == 0
+    assert len(cut) >= RECORDS
+    found = outcome(aws)
+
+    (tmp_path / "state").unlink(missing_ok=True)
+    prepare(aws, kinesis_event, now)
+    killer.cuts = lambda path: False
+    assert go()[0] == 0
+    assert found == outcome(aws)
+    assert found != before

@@ -72,6 +72,7 @@ SIDEWAYS = {
     ("processor.replay", "processor.checkpoint"),
     ("processor.checkpoint", "processor.archive"),  # … of whose pieces it knows how far they are …
     ("processor.replay", "processor.batch"),  # … handled as ingest handles them
+    ("processor.objects", "processor.store"),  # what S3's answers broke off of is read again as DynamoDB is asked again
     ("processor.cache", "processor.store"),  # a cache is a table, and speaks to it over the same wire
     ("processor.cli", "processor.local"),  # the command line composes the local run
     ("processor.cli", "processor.dashboard"),  # … and serves the page
