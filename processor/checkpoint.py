@@ -7,6 +7,7 @@ their digest as well; and one that is done to its end need not be read again as 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ import orjson
 
 from processor.archive import Piece
 from processor.errors import SourceError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class Done(NamedTuple):
@@ -28,30 +32,25 @@ class Done(NamedTuple):
 class Checkpoint:
     """What is done, in a file of JSON Lines that only grows: what it is of, then how far each piece is.
 
-    about: source, times and destination; a file that is about something else is refused (SourceError). The last line
-    may be cut by a crash: what it said is done again.
+    about: source, times and destination. The last line may be cut by a crash: what it said is done again. Raises
+    SourceError, and leaves the file as it is, where it is about something else, is no checkpoint, or is another
+    replay's just now.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._done: dict[str, Done] = {}
-        body = path.read_bytes() if path.exists() else b""
-        whole, _, _ = body.rpartition(b"\n")
+        self._file = path.open("a+b")  # each note goes to the file's end, wherever that is by now
         try:
-            lines = [orjson.loads(line) for line in whole.splitlines()]
-            if lines and lines[0] != {"replay": dict(about)}:
-                raise SourceError(
-                    f"{path} is about another replay ({orjson.dumps(lines[0]).decode()}): give the options and the "
-                    "environment that it was made with, or another file"
-                )
-            for line in lines[1:]:
-                self._done[line["piece"]] = Done(line["records"], line["digest"], line["tag"])
-        except (orjson.JSONDecodeError, LookupError, TypeError) as error:
-            raise SourceError(f"{path} is no checkpoint of a replay: {error!r}: give another file") from None
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(len(whole) + 1 if lines else 0)
-        self._file.seek(0, os.SEEK_END)
-        if not lines:
-            self._write({"replay": dict(about)})
+            _lock(self._file.fileno(), path)
+            self._file.seek(0)
+            body = self._file.read()
+            header = {"replay": dict(about)}
+            self._done = {} if _begun(body, header) else _parsed(body, header, path)
+            self._file.truncate(body.rfind(b"\n") + 1)
+            if b"\n" not in body:
+                self._write(header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def done(self, piece: Piece) -> Done:
         """Return how far a piece is."""
@@ -74,3 +73,40 @@ class Checkpoint:
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _lock(file: int, path: Path) -> None:
+    """Keep other replays from a file until it is closed, or its process ends in whatever way."""
+    if sys.platform == "win32":
+        return  # which has no flock
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SourceError(
+            f"{path} is in use by another replay: wait until that ends, or give this one a file of its own"
+        ) from None
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be kept from other replays ({error.strerror}): give a file on a local disk"
+        ) from None
+
+
+def _begun(body: bytes, header: Mapping[str, Any]) -> bool:
+    """Tell whether a file holds nothing, or no more than a beginning of its first line: a crash cut that."""
+    return orjson.dumps(header).startswith(body)
+
+
+def _parsed(body: bytes, header: Mapping[str, Any], path: Path) -> dict[str, Done]:
+    """Return how far each piece is, by the lines that are whole."""
+    whole, end, _ = body.rpartition(b"\n")
+    try:
+        first, *lines = [orjson.loads(line) for line in (whole if end else body).split(b"\n")]
+        if first != header:
+            _ = first["replay"]
+            raise SourceError(
+                f"{path} is about another replay ({orjson.dumps(first).decode()}): give the options and the "
+                "environment that it was made with, or another file"
+            )
+        return {line["piece"]: Done(line["records"], line["digest"], line["tag"]) for line in lines}
+    except (orjson.JSONDecodeError, LookupError, TypeError) as error:
+        raise SourceError(f"{path} is no checkpoint of a replay: {error!r}: give another file") from None

@@ -84,8 +84,8 @@ def replay(
             shown.stop()
             _summary(job.progress, stream)
             goes_on = state is not None and not isinstance(error, SourceError)  # a source stays as wrong as it is
-            hint = f" The same command goes on from here: {state} knows how far it is." if goes_on else ""
-            raise click.ClickException((str(error) or "interrupted") + "." * (not str(error)) + hint) from None
+            hint = f". The same command goes on from here: {state} knows how far it is." if goes_on else ""
+            raise click.ClickException((str(error) or "interrupted").removesuffix(".") + hint) from None
     _summary(job.progress, stream)
 
 
@@ -99,6 +99,8 @@ def _refuse(
         raise click.UsageError("--arrived-at does nothing with --to-stream: what is put into a stream arrives now")
     if source == "-" and state is not None:
         raise click.UsageError("--resume needs a source that can be read again, not standard input")
+    if state is not None and state.exists() and Path(source).exists() and state.samefile(source):
+        raise click.UsageError(f"--resume would write into the source itself ({state}): give another file")
 
 
 def _pieces(source: str, settings: Settings, start: int | None, end: int | None) -> list[Piece]:

@@ -166,3 +166,27 @@ def test_a_missing_table_is_named():
 def test_a_host_that_there_is_not_is_no_matter_of_the_port():
     with pytest.raises(LocalError, match="choose another --host"):
         _listen("256.1.1.1", 0, exactly=True)
+
+
+@pytest.mark.parametrize("name", ["capture.json", "sub/../capture.json", "symlink", "hardlink"])
+def test_a_replay_does_not_note_what_is_done_in_its_own_source(run, tmp_path, name):
+    capture = tmp_path / "capture.json"
+    capture.write_bytes(b'{"payloads":[]}')
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "symlink").symlink_to(capture)
+    (tmp_path / "hardlink").hardlink_to(capture)
+    for source, state in ((capture, tmp_path / name), (tmp_path / name, capture)):
+        done = run("replay", str(source), "--resume", str(state))
+        assert done.exit_code == 2
+        assert f"--resume would write into the source itself ({state}): give another file" in done.output
+    assert capture.read_bytes() == b'{"payloads":[]}'
+
+
+def test_a_capture_is_no_file_to_note_in_what_a_replay_has_done(run, tmp_path):
+    capture, other = tmp_path / "capture.json", tmp_path / "other.json"
+    for each in (capture, other):
+        each.write_bytes(b'{"payloads":[]}')
+    done = run("replay", str(capture), "--resume", str(other))
+    assert done.exit_code == 1
+    assert f"{other} is no checkpoint of a replay" in done.output
+    assert other.read_bytes() == b'{"payloads":[]}'

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.archive import MAXIMUM_RECORD, Piece, archived, capture, records
-from processor.checkpoint import Checkpoint
+from processor.checkpoint import Checkpoint, Done
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.aggregation import aggregate
 from processor.decode.formats import ruuvi
@@ -321,17 +322,79 @@ def test_a_replay_that_stops_anywhere_goes_on_with_what_is_left(tmp_path_factory
     assert (done.records, done.resumed) == (0, len(expected))
 
 
-def test_a_checkpoint_of_another_replay_or_no_checkpoint_at_all_is_refused(tmp_path):
+def test_a_checkpoint_of_another_replay_is_refused(tmp_path):
     state = tmp_path / "state"
     Checkpoint(state, ABOUT).close()
     Checkpoint(state, ABOUT).close()
     with pytest.raises(SourceError, match="about another replay"):
         Checkpoint(state, ABOUT | {"from": 1})
-    for body in (b"hello\n", b"[]\n", b'{"replay": {}}\n'):
-        state.write_bytes(body)
-        with pytest.raises(SourceError):
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["a line", "no end"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"hello", "no checkpoint"),
+        (b"[]", "no checkpoint"),
+        (envelope(), "no checkpoint"),
+        (envelope() + b"\n" + envelope(), "no checkpoint"),
+        (b'{"replay":{}}', "about another replay"),
+        (b'{"replay":{"source":"y"', "no checkpoint"),
+        (b"\n", "no checkpoint"),
+    ],
+    ids=["text", "a list", "a capture of one", "a capture", "another's", "another's, cut", "blank"],
+)
+def test_a_file_that_is_not_of_this_replay_is_refused_and_stays_as_it_is(tmp_path, body, end, said):
+    """With or without a last line feed: a capture of one record may well end without."""
+    state = tmp_path / "state"
+    state.write_bytes(body + end)
+    with pytest.raises(SourceError, match=said):
+        Checkpoint(state, ABOUT)
+    assert state.read_bytes() == body + end
+
+
+def test_a_first_line_that_a_crash_cut_is_written_anew(tmp_path):
+    state = tmp_path / "state"
+    Checkpoint(state, ABOUT).close()
+    header = state.read_bytes()
+    for length in range(len(header) + 1):
+        state.write_bytes(header[:length])
+        Checkpoint(state, ABOUT).close()
+        assert state.read_bytes() == header
+
+
+def test_a_checkpoint_is_one_replays_at_a_time(tmp_path):
+    state, first, second = tmp_path / "state", piece(b"", "first"), piece(b"", "the second")
+    with closing(Checkpoint(state, ABOUT)) as checkpoint:
+        checkpoint.note(first, Done(1, "a"))
+        before = state.read_bytes()
+        with pytest.raises(SourceError, match=r"state is in use by another replay: wait until that ends, or give"):
             Checkpoint(state, ABOUT)
-        assert state.read_bytes() == body
+        assert state.read_bytes() == before
+        checkpoint.note(second, Done(2, "b"))
+    with closing(Checkpoint(state, ABOUT)) as checkpoint:
+        assert (checkpoint.done(first), checkpoint.done(second)) == (Done(1, "a"), Done(2, "b"))
+
+
+def test_a_checkpoint_that_cannot_be_locked_is_refused(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(SourceError, match=r"state cannot be kept from other replays \(No locks available\): give"):
+        Checkpoint(tmp_path / "state", ABOUT)
+
+
+def test_two_replays_that_no_lock_keeps_apart_write_over_nothing_of_each_other(tmp_path, monkeypatch):
+    """As on a system without flock: each notes at the end of the file, not where its own last note ended."""
+    monkeypatch.setattr("processor.checkpoint._lock", lambda *_: None)
+    state, first, second = tmp_path / "state", piece(b"", "first"), piece(b"", "the second")
+    with closing(Checkpoint(state, ABOUT)) as one, closing(Checkpoint(state, ABOUT)) as other:
+        for count in range(4):
+            one.note(first, Done(count, "a"))
+            other.note(second, Done(count * 1000, "b"))
+    with closing(Checkpoint(state, ABOUT)) as checkpoint:
+        assert (checkpoint.done(first), checkpoint.done(second)) == (Done(3, "a"), Done(3000, "b"))
 
 
 @pytest.fixture
