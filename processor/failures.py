@@ -63,7 +63,8 @@ class Failure(NamedTuple):
     tag: tells whether the object changed since. source: `Kinesis` or `DynamoDB`. condition: why
     (`RetryAttemptsExhausted`, `RecordAgeExceeded`). first, last: sequence numbers. arrived: when its first record
     arrived, ms since 1970. invocations: how often the function was tried. attempts: 1, and one for each redrive that
-    failed. records: those of the event; None where the object has them not, as what SQS and SNS get.
+    failed. records: those of the event; None where the object has them not, as what SQS and SNS get. changed: somebody
+    else wrote the object, or removed it, while it was handled.
     """
 
     key: str
@@ -78,10 +79,13 @@ class Failure(NamedTuple):
     invocations: int
     attempts: int
     records: list[Mapping[str, Any]] | None
+    changed: bool = False
 
     @property
     def advice(self) -> str:
         """What to do where a redrive cannot do it; nothing where running it again may."""
+        if self.changed:
+            return "it was written or removed meanwhile, by another redrive perhaps; what was stored is: run it again"
         if self.records is not None:
             return ""
         return "it holds no records, only their sequence numbers: " + (
@@ -123,16 +127,23 @@ class Failures:
                     if found is not None and meant(found, selection, known):
                         yield found
 
-    def remove(self, failure: Failure) -> None:
-        """Remove a batch that has been handled, unless somebody changed the object meanwhile."""
-        self._objects.replace(failure.key, failure.tag, b"", CONTENT_TYPE)
+    def remove(self, failure: Failure) -> bool:
+        """Remove a batch that has been handled.
 
-    def failed_again(self, failure: Failure) -> None:
-        """Note one more attempt in a batch's object, unless somebody changed or removed that meanwhile."""
+        Return False, and do nothing, where its object is not any more what was read.
+        """
+        return self._objects.replace(failure.key, failure.tag, b"", CONTENT_TYPE)
+
+    def failed_again(self, failure: Failure) -> bool:
+        """Note one more attempt in a batch's object.
+
+        Return False, and do nothing, where that is not any more what was read.
+        """
         stored = self._objects.read(failure.key)
-        if stored is not None:
-            body = orjson.dumps(orjson.loads(stored.body) | {"attempts": failure.attempts + 1})
-            self._objects.replace(failure.key, failure.tag, body, CONTENT_TYPE)
+        if stored is None or stored.tag != failure.tag:
+            return False
+        body = orjson.dumps(orjson.loads(stored.body) | {"attempts": failure.attempts + 1})
+        return self._objects.replace(failure.key, failure.tag, body, CONTENT_TYPE)
 
 
 def meant(failure: Failure, selection: Selection, known: Known = ALL) -> bool:
@@ -176,7 +187,7 @@ class FailuresRedrive:
         dry_run: bool = False,
         progress: Callable[[Counts], None] = lambda _: None,
     ) -> tuple[Counts, list[Failure]]:
-        """Handle the batches that are meant; return what became of them, and those that stay.
+        """Handle the batches that are meant; return what became of them, and those that stay or that somebody changed.
 
         What can never be stored is counted as failed again, and is in quarantine. dry_run: decode only, and change
         nothing. Raises whatever S3 answers, and SourceError for an object that Lambda did not write: what was done
@@ -190,10 +201,13 @@ class FailuresRedrive:
                 stay.append(failure)
                 continue
             found = handle[failure.source](failure.records, failure.attempts + 1, rules, dry_run)
-            if dry_run or found.left:
+            if dry_run:
                 stay.append(failure)
-            if not dry_run:
-                (self.failures.failed_again if found.left else self.failures.remove)(failure)
+            elif not (self.failures.failed_again if found.left else self.failures.remove)(failure):
+                found.changed = 1
+                stay.append(failure._replace(changed=True))
+            elif found.left:
+                stay.append(failure)
             counts.add(found)
             progress(counts)
         return counts, stay

@@ -54,7 +54,7 @@ class Counts:
     records: int = 0
     """Records that were taken; one that is in two objects may count twice."""
     changed: int = 0
-    """Objects that somebody wrote meanwhile: they are where they were, and what was stored of them is stored."""
+    """Objects that somebody wrote or removed meanwhile: that holds, and what was stored of them is stored."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Why those failed that failed again."""
     error: str = ""

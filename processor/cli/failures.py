@@ -106,7 +106,8 @@ def redrive_failures(names: tuple[str, ...], dry_run: bool, **options: Any) -> N
     report(counts, dry_run, "are in quarantine now", "advertisements and changes")
     for failure in stay:
         if failure.advice or not dry_run:
-            click.echo(": ".join(filter(None, ("stays", failure.key, failure.advice))))
+            what = "changed" if failure.changed else "stays"
+            click.echo(": ".join(filter(None, (what, failure.key, failure.advice))))
     raise SystemExit(1 if stay and not dry_run else 0)
 
 

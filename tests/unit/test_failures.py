@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
+from importlib import import_module
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from processor.batch import Batch
+from processor.cli import main
 from processor.decode.advertisement import manufacturer_data
 from processor.decode.formats import ruuvi
 from processor.errors import InvalidWrite, SourceError, TransientError
@@ -335,13 +338,71 @@ def test_what_another_redrive_changed_meanwhile_is_not_overwritten(bench, kinesi
     key = bench.give_up(kinesis_event(listed(1)))
     (stale,) = bench.failures.all()
     for _ in range(2):
-        bench.failures.failed_again(next(bench.failures.all()))
-    bench.failures.failed_again(stale)
-    bench.failures.remove(stale)
+        assert bench.failures.failed_again(next(bench.failures.all()))
+    assert not bench.failures.failed_again(stale)
+    assert not bench.failures.remove(stale)
     assert [each.attempts for each in bench.failures.all()] == [3]
-    bench.failures.remove(next(bench.failures.all()))
-    bench.failures.failed_again(stale)
+    bench.bucket.objects[key] = b"somebody else's"
+    assert not bench.failures.failed_again(stale)
+    assert bench.bucket.objects.pop(key) == b"somebody else's"
+    assert not bench.failures.failed_again(stale)
+    assert not bench.failures.remove(stale)
     assert key not in bench.bucket.objects
+
+
+def meanwhile(bench, table, do, fails=None):
+    """Have another redrive do something to the one batch there is while this one writes what is in it."""
+    (theirs,) = bench.failures.all()
+
+    def fail(operation, body):
+        table.fail = fails or (lambda *_: None)
+        assert do(theirs)
+        table.fail(operation, body)
+
+    table.fail = fail
+
+
+def test_a_batch_that_another_redrive_could_not_handle_meanwhile_stays_and_is_counted(bench, kinesis_event, table):
+    key = bench.give_up(kinesis_event(listed(1)))
+    meanwhile(bench, table, bench.failures.failed_again)
+    counts, stay = bench.redrive()
+    assert (counts.stored, counts.left, counts.changed, stay) == (1, 0, 1, [key])
+    assert [each.attempts for each in bench.failures.all()] == [2]
+    counts, stay = bench.redrive()
+    assert (counts.duplicates, counts.changed, stay) == (1, 0, [])
+    assert bench.bucket.objects == {}
+
+
+def test_a_batch_that_neither_of_two_redrives_could_handle_stays_and_is_counted(bench, kinesis_event, table, throttled):
+    key = bench.give_up(kinesis_event(listed(1)))
+    meanwhile(bench, table, bench.failures.failed_again, throttled)
+    counts, stay = bench.redrive()
+    assert (counts.left, counts.changed, stay) == (1, 1, [key])
+    assert [each.attempts for each in bench.failures.all()] == [2]
+
+
+def test_a_batch_that_another_redrive_removed_meanwhile_is_counted(bench, kinesis_event, table):
+    key = bench.give_up(kinesis_event(listed(1)))
+    meanwhile(bench, table, bench.failures.remove)
+    counts, stay = bench.redrive()
+    assert (counts.stored, counts.changed, stay) == (1, 1, [key])
+    assert bench.bucket.objects == {}
+
+
+def test_the_command_names_what_changed_meanwhile_and_ends_with_1(bench, kinesis_event, table, monkeypatch):
+    module = import_module("processor.cli.failures")
+    rules = Rules(Limits(100 * 365 * 86400))
+    monkeypatch.setattr(module, "stores", lambda _: nullcontext((bench.writer, rules)))
+    monkeypatch.setattr(module, "_aggregator", lambda _: nullcontext(bench.aggregator))
+    monkeypatch.setattr(module, "_failures", lambda _: bench.failures)
+    monkeypatch.setattr(module, "quarantine_of", lambda _: bench.quarantine)
+    key = bench.give_up(kinesis_event(listed(1)))
+    meanwhile(bench, table, bench.failures.failed_again)
+    done = CliRunner().invoke(main, ["failures", "redrive"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert f"changed: {key}: it was written or removed meanwhile" in done.output
+    done = CliRunner().invoke(main, ["failures", "redrive"], catch_exceptions=False)
+    assert (done.exit_code, key in done.output) == (0, False)
 
 
 @pytest.mark.parametrize(
