@@ -26,6 +26,9 @@ from processor.store.unreadable import Unreadable
 Cell = tuple[str, int, str]
 """Device, slot, cell name: where a reading belongs."""
 
+Place = tuple[str, str, int | None]
+"""Shard, sequence number, and the index of an advertisement in the record: None for the record as a whole."""
+
 
 @dataclass
 class Expected:
@@ -36,10 +39,12 @@ class Expected:
     """Advertisements, and records that cannot be opened: what the ledger calls received."""
     cells: dict[Cell, list[Reading]] = field(default_factory=dict)
     """The copies of each reading, by the cell they share: any of them may be the one that stays."""
+    places: dict[Cell, list[Place]] = field(default_factory=dict)
+    """Where each of these copies came from."""
     copies: int = 0
     """Readings that are one more copy of a cell."""
-    rejected: Counter[tuple[str, str, int | None]] = field(default_factory=Counter)
-    """(shard, sequence number, index) of everything that belongs in quarantine."""
+    rejected: Counter[Place] = field(default_factory=Counter)
+    """Everything that belongs in quarantine."""
     ignored: Counter[str] = field(default_factory=Counter)
     unknown: list[Advertisement] = field(default_factory=list)
     """Advertisements that their record alone does not explain."""
@@ -63,12 +68,12 @@ class Expected:
         for record in records:
             found.records += 1
             decoded = found._record(record, limits, keys, known)
-            better = {sample_of(reading) for reading in decoded if reading.format in BETTER}
-            for reading in decoded:
+            better = {sample_of(reading) for reading, _ in decoded if reading.format in BETTER}
+            for reading, index in decoded:
                 if reading.format in SUPERSEDED and sample_of(reading) in better:
                     found.ignored["superseded"] += 1
                 else:
-                    found._reading(reading)
+                    found._reading(reading, (record["ShardId"], record["SequenceNumber"], index))
         found._settle_unknown(keys)
         return found
 
@@ -84,11 +89,11 @@ class Expected:
 
     def _record(
         self, record: Mapping[str, Any], limits: Limits, keys: Mapping[str, bytes], known: Known
-    ) -> list[Reading]:
+    ) -> list[tuple[Reading, int]]:
         arrived = round(record["ApproximateArrivalTimestamp"].timestamp() * 1000)
         earliest, latest = limits.allowed(arrived)
         place = (record["ShardId"], record["SequenceNumber"])
-        decoded: list[Reading] = []
+        decoded: list[tuple[Reading, int]] = []
         try:
             every = heard(record["Data"], arrived, known)
         except DecodeError:
@@ -121,7 +126,7 @@ class Expected:
                     self.ignored["no_value"] += 1
                 elif earliest <= (one.at or 0) <= latest:
                     self.advertisements += len(kept) - 1
-                    decoded += kept
+                    decoded += [(reading, index) for reading in kept]
                 else:
                     self.rejected[*place, index] += 1
             except KeyMissing:
@@ -130,10 +135,12 @@ class Expected:
                 self.rejected[*place, index] += 1
         return decoded
 
-    def _reading(self, reading: Reading) -> None:
-        copies = self.cells.setdefault(_cell(reading), [])
+    def _reading(self, reading: Reading, place: Place) -> None:
+        cell = _cell(reading)
+        copies = self.cells.setdefault(cell, [])
         self.copies += bool(copies)
         copies.append(reading)
+        self.places.setdefault(cell, []).append(place)
         self.single_units += write_units(0, item_size(_single_item(reading)))
 
 
@@ -176,8 +183,8 @@ class Verdict:
     """What is in the table and can be read as no cell, gateway or slot: nobody sent that either."""
     missing_records: int = 0
     """Records that were sent and are not in the stream."""
-    not_quarantined: list[tuple[str, str, int | None]] = field(default_factory=list)
-    wrongly_quarantined: list[tuple[str, str, int | None]] = field(default_factory=list)
+    not_quarantined: list[Place] = field(default_factory=list)
+    wrongly_quarantined: list[Place] = field(default_factory=list)
     quarantined: int = 0
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     """What each device's readings are, read back: the copies of one in several slots count once."""

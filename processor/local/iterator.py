@@ -38,7 +38,8 @@ class ShardIterator:
 
     `ended`: the shard is closed and read to its end. `missing`: the service says that it does not exist.
     `millis_behind_latest` is the last answer's figure, None before the first; `at_tip` says that it left nothing
-    unread. `next_poll` is when to read again.
+    unread. `next_poll` is when to read again. `trimmed` counts the times that records expired unread, or may have: the
+    streams pass over them, and Kinesis without a word.
     """
 
     def __init__(self, stream: Stream, shard_id: str, start: Start, *, clock: Callable[[], float]) -> None:
@@ -57,9 +58,13 @@ class ShardIterator:
         self.next_poll = 0.0
         self.errors = 0
         self.last_error = ""
+        self.trimmed = 0
+        self._read_at: float | None = None  # when the last read began
+        self._left = False  # it is known to have left records unread
 
     def read(self) -> list[Record]:
         """Return the next records; none where there are none, or where the read failed and is to be repeated."""
+        begun = self._clock()
         try:
             if self._iterator is None:
                 self._iterator = self._open()
@@ -69,6 +74,7 @@ class ShardIterator:
             return []
         self._errors_in_a_row = 0
         self.missing = False
+        self._notice_trimmed(page, begun)
         if page.records:
             self._start = Start("AFTER_SEQUENCE_NUMBER", page.records[-1].sequence_number)
         self._iterator = page.next_iterator
@@ -88,6 +94,14 @@ class ShardIterator:
             # The stream's clock may go in whole seconds, and its iterators may know no timestamps.
             self._since = math.floor(start.timestamp)
         return self._stream.iterator(self._shard_id, start)
+
+    def _notice_trimmed(self, page: Page, begun: float) -> None:
+        """Count where what the last read left is not in this one, or where it was longer ago than records are kept."""
+        last = begun if self._read_at is None else self._read_at
+        gone = self._left and (page.records[0].arrival > last if page.records else not page.millis_behind)
+        self.trimmed += gone or begun - last > self._stream.retention_seconds
+        self._left = page.millis_behind > 0
+        self._read_at = begun
 
     def _young(self, records: list[Record]) -> list[Record]:
         """Pass over what is older than the timestamp to start at, until something is not."""
@@ -115,6 +129,7 @@ class ShardIterator:
             self._iterator = None  # it may be of no use any more: taken anew, after the last record read
         if code == "TrimmedDataAccessException":  # what comes next has expired, unread: go on at the oldest there is
             self._start = Start("TRIM_HORIZON")
+            self.trimmed += 1
         if code in RENEWED and not self._errors_in_a_row:
             delay = 0.0
         else:

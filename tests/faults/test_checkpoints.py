@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from processor.errors import TransientError
+from processor.local.check import Expected
 from processor.local.faults.checkpoints import Checkpoints, indices_of, kept_by_quarantine
 from processor.local.mapping import FROM, SHARD_END
 
@@ -84,20 +86,22 @@ def test_checkpoints_are_read_before_anything_that_they_are_compared_with(watche
 
 
 @pytest.mark.parametrize(
-    ("rejected", "lacks", "kept", "whole"),
+    ("rejected", "lacking", "kept", "whole"),
     [
-        ({1}, False, {1}, True),
-        ({1}, False, set(), False),
-        ({1, 2}, False, {1}, False),
-        ({1}, True, {1}, False),  # the reading that is not in the table is not there either
-        (set(), True, {0}, True),
-        ({1}, True, {0, 1}, True),
-        ({1}, True, {None}, True),
-        ({None}, False, {1}, False),
+        ({1}, set(), {1}, True),
+        ({1}, set(), set(), False),
+        ({1, 2}, set(), {1}, False),
+        ({1}, {0}, {1}, False),  # the reading that is not in the table is not there either
+        (set(), {0}, {0}, True),
+        (set(), {0, 2}, {0}, False),  # nor is one of two
+        (set(), {0, 2}, {0, 3}, False),
+        ({1}, {0}, {0, 1}, True),
+        ({1}, {0}, {None}, True),
+        ({None}, set(), {1}, False),
     ],
 )
 def test_quarantine_keeps_a_record_only_where_it_has_what_was_rejected_and_what_the_table_lacks(
-    rejected, lacks, kept, whole
+    rejected, lacking, kept, whole
 ):
     record = {"SequenceNumber": "2"}
     entries = [
@@ -105,4 +109,9 @@ def test_quarantine_keeps_a_record_only_where_it_has_what_was_rejected_and_what_
         *({"sequence_number": "2", "rejected": [{"index": index}]} for index in kept),
     ]
     assert indices_of(entries, record) == kept
-    assert kept_by_quarantine(rejected, lacks, kept) == whole
+    cells = {index: ("a", 0, f"cell {index}") for index in {*lacking, 9}}
+    expected = Expected(
+        rejected=Counter(("shard", "2", index) for index in rejected),
+        places={cell: [("shard", "2", index)] for index, cell in cells.items()},
+    )
+    assert kept_by_quarantine(expected, {cells[9]}, kept) == whole

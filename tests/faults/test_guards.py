@@ -166,9 +166,11 @@ def test_without_its_guard_a_fault_under_a_virtual_clock_is_found(guard, monkeyp
             assert tells(lines(fault.scene(SEED)), pattern), fault.name
 
 
-def test_each_fault_has_a_guard_that_is_taken_out():
-    tried = {fault for guard in IN_FUNCTIONS + HERE + IN_SCENES for faults in guard.faults.values() for fault in faults}
-    assert tried == {fault.name for fault in FAULTS}
+def test_of_each_fault_the_guard_that_the_registry_names_is_taken_out():
+    guards = IN_FUNCTIONS + HERE + IN_SCENES
+    tried = {(fault, guard.of) for guard in guards for faults in guard.faults.values() for fault in faults}
+    assert [(fault.name, fault.guard) for fault in FAULTS if (fault.name, fault.guard) not in tried] == []
+    assert {guard.of for guard in guards} <= {fault.guard for fault in FAULTS}
 
 
 def test_the_readme_says_which_faults_are_found_without_each_guard():

@@ -324,6 +324,40 @@ def test_with_latest_a_child_that_had_to_wait_for_its_parent_misses_nothing(kine
     assert function.texts == ["new"]
 
 
+@pytest.mark.parametrize(("hours", "trimmed"), [(20, 0), (30, 1)])
+def test_records_that_may_have_expired_before_they_were_read_are_counted(
+    kinesis, function, mapping_of, run, clock, hours, trimmed
+):
+    """A mapping that is blocked reads no more than two batches; what comes behind them expires in the stream."""
+
+    def hang(texts):
+        raise TimedOut("it hangs")
+
+    function.answer = hang
+    put(kinesis, "a", "b")
+    mapping = mapping_of(batch_size=1)
+    run(mapping, 1)
+    put(kinesis, "c")
+    clock.now += hours * 3600
+    function.answer = lambda texts: None
+    put(kinesis, "d")
+    run(mapping, 10)
+    assert function.texts[-2:] == ["c", "d"] if not trimmed else function.texts[-1] == "d"
+    assert mapping.stats.trimmed == trimmed
+
+
+def test_records_known_to_be_unread_that_expire_are_counted(kinesis, function, mapping_of, run, clock, monkeypatch):
+    monkeypatch.setattr("processor.local.kinesis_stream.READ_LIMIT", 1)
+    put(kinesis, "a", "b")
+    mapping = mapping_of()
+    clock.now += 20 * 3600
+    mapping.step()
+    clock.now += 4 * 3600 + 1
+    put(kinesis, "c")
+    run(mapping, 10)
+    assert (function.texts, mapping.stats.trimmed) == (["a", "c"], 1)
+
+
 def test_a_shard_that_is_deleted_under_the_reader_ends_and_its_children_are_read(kinesis, function, mapping_of, run):
     put(kinesis, "a")
     mapping = mapping_of()

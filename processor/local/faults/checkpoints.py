@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
+from processor.local.check import Cell, Expected
 from processor.local.mapping import FROM, SHARD_END, EventSourceMapping
 
 Record = Mapping[str, Any]
@@ -67,10 +68,14 @@ def indices_of(entries: Iterable[Mapping[str, Any]], record: Record) -> set[int 
     return {each["index"] for entry in own for each in entry["rejected"]}
 
 
-def kept_by_quarantine(rejected: set[int | None], lacks: bool, kept: set[int | None]) -> bool:
+def kept_by_quarantine(expected: Expected, there: Container[Cell], kept: set[int | None]) -> bool:
     """Tell whether quarantine keeps all of a record that the table need not, or does not, have.
 
-    rejected: the indices that belong there. lacks: whether a reading is not in the table, and so has to be there.
-    kept: the indices that are there, None for the record as a whole.
+    expected: what must become of the record, of which `there` are the cells that the table has. kept: the indices of
+    its advertisements that are in quarantine, None for the record as a whole.
     """
-    return None in kept or (rejected <= kept and (not lacks or bool(kept - rejected)))
+    wanted = {index for *_, index in expected.rejected}
+    for cell, places in expected.places.items():
+        if cell not in there:
+            wanted.update(index for *_, index in places)
+    return None in kept or wanted <= kept

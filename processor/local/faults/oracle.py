@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processor.local.check import Cell, Verdict, compare, stream_records
+from processor.local.faults.balance import Balance
 from processor.local.faults.run import Run
 from processor.local.faults.versions import LATER
 from processor.local.fleet import Fleet
@@ -151,19 +152,11 @@ def _by_older(stored: Reading, sent: Reading) -> bool:
 
 def _balance(found: Judgement, rotated: Rotated) -> None:
     """Add up what the scans found: every advertisement sent must be in one of the places, and nothing else there."""
-    verdict, expected = found.verdict, found.verdict.expected
-    stored = verdict.found - verdict.optional
-    twice = sum(place[:2] in rotated.places for place in verdict.wrongly_quarantined)
-    kept = verdict.quarantined - twice + rotated.kept.total()
+    twice = sum(place[:2] in rotated.places for place in found.verdict.wrongly_quarantined)
     # Without its key, which changed, an advertisement counts as one of a neighbour's.
-    ignored = expected.ignored.total() - len(rotated.places) + len(expected.unknown)
-    ignored -= expected.ignored["unknown_format"]
-    total = stored + expected.copies + kept + ignored
-    found.balance = (
-        f"{expected.advertisements:,} advertisements = {stored:,} stored + {expected.copies:,} copies + "
-        f"{kept:,} quarantined + {ignored:,} ignored"
-    )
-    if total != expected.advertisements and not found.lost:
+    ledger = Balance.of(found.verdict, quarantined=rotated.kept.total() - twice, ignored=-len(rotated.places))
+    found.balance = str(ledger)
+    if not ledger.holds and not found.lost:
         found.problems.append(f"the ledger does not balance: {found.balance}")
 
 

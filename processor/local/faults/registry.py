@@ -22,8 +22,11 @@ CELLS = "cells are set with if_not_exists, named by the reading's own identity"
 AGAIN = "no answer, no checkpoint: the batch comes again, and writing it again changes nothing"
 FAILED = "what is not known to be written is reported as failed, from the lowest sequence number on"
 WHOLE = "an answer that names no record of the batch fails all of it"
+PARENTS = "parents are finished before their children are read"
+GIVEN_UP = "what the mapping gives up goes to the failure destination"
+HALVED = "halving, then maximum_retry_attempts and the failure destination"
 QUARANTINE = "what can never be stored is quarantined whole and counts as handled"
-ROLLUP = "a roll-up is computed anew from what is stored, and written unless a later one is there"
+LATE = "late readings are taken, and a roll-up is computed anew from what is stored"
 
 KILLS = 0.12
 """Kills come this much more often than other faults: a run of ten minutes has to survive hundreds."""
@@ -35,21 +38,21 @@ FAULTS = (
           partial(KillAmid, every=KILLS)),
     Fault("kill-before-response", 1, "SIGKILL for a worker that has written all, and not answered", CELLS,
           partial(KillAfter, every=KILLS)),
-    Fault("kill-rollup", 1, "SIGKILL for a worker amid its roll-ups", ROLLUP,
+    Fault("kill-rollup", 1, "SIGKILL for a worker amid its roll-ups", AGAIN,
           partial(KillAmid, rolls_up, every=KILLS)),
     Fault("kill-any", 1, "SIGKILL for any worker at any moment: idle, starting, at work", AGAIN,
           partial(KillAny, every=KILLS)),
-    Fault("freeze", 1, "SIGSTOP amid a write for longer than it may take, then SIGCONT", FAILED, partial(Freeze, 2.5)),
-    Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout has ended the worker", AGAIN,
+    Fault("freeze", 1, "SIGSTOP amid a write for longer than it may take, then SIGCONT", CELLS, partial(Freeze, 2.5)),
+    Fault("timeout", 1, "SIGSTOP amid a write until the function's timeout has ended the worker", CELLS,
           partial(Hang, every=8)),
-    Fault("out-of-memory", 1, "answers so large that the worker passes its memory and is killed", AGAIN,
+    Fault("out-of-memory", 1, "answers so large that the worker passes its memory and is killed", CELLS,
           partial(Glut, every=4)),
     Fault("throttled-table", 2, "every write is throttled for a while", FAILED,
           partial(Wire, refused_with("ThrottlingException"), lasting=1.5)),
     Fault("throttled-key", 2, "one device's writes are throttled for longer than an invocation tries", FAILED,
           wire.ThrottledKey),
-    Fault("unprocessed-keys", 2, "BatchGetItem leaves every key unread for a while", FAILED,
-          service.KeysUnread),
+    Fault("unprocessed-keys", 2, "BatchGetItem leaves every key unread for a while",
+          "keys left unread are asked for again", service.KeysUnread),
     Fault("server-errors", 2, "500 InternalServerError to every call for a while", FAILED,
           partial(Wire, refused_with("InternalServerError", "500 Internal Server Error"), table, lasting=1.0)),
     Fault("unavailable", 2, "503 with a page that is not DynamoDB's", FAILED,
@@ -63,9 +66,9 @@ FAULTS = (
           partial(Wire, wire.cut, every=0.3)),
     Fault("corrupted", 2, "a digit of an answer is changed on its way", "the answer's CRC32 is checked",
           service.Corrupted),
-    Fault("garbled", 2, "a write is carried out, and answered with somebody else's page",
+    Fault("garbled", 2, "a write, carried out or not, is answered with somebody else's page",
           "what is no answer of DynamoDB's is no success", partial(Wire, wire.garbled, every=0.3)),
-    Fault("slow", 2, "answers come late, some later than the client waits", FAILED, partial(Wire, wire.slow)),
+    Fault("slow", 2, "answers come late, some later than the client waits", CELLS, partial(Wire, wire.slow)),
     Fault("refused", 2, "nothing listens at the endpoint for a while", FAILED, partial(wire.Refusing, every=2)),
     Fault("no-address", 2, "the workers are ended, and for a while new ones get an endpoint whose name has no address",
           FAILED, partial(wire.UnknownHost, every=3)),
@@ -89,7 +92,7 @@ FAULTS = (
     Fault("quarantine-fails", 3, "S3 refuses what is put into quarantine for a while",
           "records that cannot be quarantined are failed ones", service.QuarantineFails),
     Fault("crashing-record", 3, "a record that crashes the function whenever it is in a batch",
-          "halving, then maximum_retry_attempts and the failure destination", scene=scenes.crashing_record),
+          HALVED, scene=scenes.crashing_record),
 
     Fault("redelivered", 4, "a batch is delivered again under the same sequence numbers", CELLS, Redelivered),
     Fault("delivered-at-once", 4, "a batch is delivered to two workers at once", CELLS,
@@ -104,20 +107,20 @@ FAULTS = (
     Fault("three-gateways", 4, "three gateways' clocks are 50 s apart", "one identity within the skew counts once",
           partial(Input, input.gateways_apart(0, -25 * SECOND, 25 * SECOND))),
 
-    Fault("split", 5, "a shard is split amid its batches", "parents are finished before their children are read",
+    Fault("split", 5, "a shard is split amid its batches", PARENTS,
           partial(Reshard, split)),
-    Fault("merge", 5, "two shards are merged amid their batches", "parents are finished before their children are read",
+    Fault("merge", 5, "two shards are merged amid their batches", PARENTS,
           partial(Reshard, merge)),
     Fault("iterators-expire", 5, "every shard iterator expires", "a new iterator begins after what was read",
           service.IteratorsExpire),
     Fault("disabled", 5, "the mapping is disabled and enabled again", "it goes on from its checkpoints",
           service.Disabled),
     Fault("not-invoked", 5, "the function cannot be invoked for want of concurrency",
-          "a batch that was not invoked is sent again", partial(NotInvoked, every=0.3)),
+          AGAIN, partial(NotInvoked, every=0.3)),
     Fault("retention", 5, "records reach the limit of 24 hours while the table refuses all writes",
-          "the mapping gives expired records up to the failure destination", scene=scenes.retention),
+          GIVEN_UP, scene=scenes.retention),
     Fault("reshard-mid-batch", 5, "shards split and merge amid batches that fail half-way",
-          "parents are finished before their children are read", scene=scenes.reshards),
+          PARENTS, scene=scenes.reshards),
 
     Fault("hot-key", 6, "forty records under one partition key",
           "a key's records are delivered in order, one batch at a time",
@@ -128,11 +131,11 @@ FAULTS = (
           "a child is read from its beginning",
           partial(SingleShard, every=2)),
 
-    Fault("late-by-seconds", 7, "readings come up to a minute late, in no order", "nothing depends on order",
+    Fault("late-by-seconds", 7, "readings come up to a minute late, in no order", LATE,
           partial(Input, input.late_by(SECOND, MINUTE))),
-    Fault("late-by-hours", 7, "readings come up to a day late, in no order", ROLLUP,
+    Fault("late-by-hours", 7, "readings come up to a day late, in no order", LATE,
           partial(Input, input.late_by(HOUR, DAY))),
-    Fault("late-by-days", 7, "readings come up to a year late, in no order", ROLLUP,
+    Fault("late-by-days", 7, "readings come up to a year late, in no order", LATE,
           partial(Input, input.late_by(DAY, 390 * DAY))),
     Fault("clock-1970", 7, "a gateway's clock was never set", QUARANTINE,
           partial(Input, input.clock_before(86_400_000))),
@@ -154,7 +157,7 @@ FAULTS = (
     Fault("full-item", 8, "more readings of one slot than 400 KB hold",
           "what finds no room is quarantined, the rest is stored", scene=scenes.full_item),
     Fault("ten-mebibytes", 8, "a record of 10 MiB, which no batch holds; then invoked directly",
-          "the mapping gives it up to the failure destination", partial(service.TooLarge, every=10)),
+          GIVEN_UP, partial(service.TooLarge, every=10)),
 
     Fault("expired-credentials", 9, "the function's credentials have expired for a while", FAILED,
           partial(Wire, refused_with("ExpiredTokenException"), table, lasting=1.0)),
@@ -163,7 +166,7 @@ FAULTS = (
     Fault("kms-disabled", 9, "KMS refuses to open a new sensor's bindkey at first",
           "a key that cannot be had now is a failure, not a rejection", service.KeyUnavailable),
     Fault("secret-rotated", 9, "a sensor's key and its secret are changed",
-          "what a key does not open is quarantined whole", service.SecretRotated),
+          QUARANTINE, service.SecretRotated),
 
     Fault("deploy-mid-batch", 10, "an older version is deployed, and the present one again; each gets copies", CELLS,
           partial(Deployed, every=3)),

@@ -104,9 +104,10 @@ def corrupted(found: bytes) -> bytes:
     return head + end + bytes(changed)
 
 
-def garbled(call: Call, _wire: Wire) -> Reply:
-    """Do what is asked, and answer with a page of somebody else's."""
-    call.forward()
+def garbled(call: Call, wire: Wire) -> Reply:
+    """Do what is asked, or do not, and answer with a page of somebody else's."""
+    if wire.random.random() < 0.5:
+        call.forward()
     return Reply(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<html>no</html>")
 
 

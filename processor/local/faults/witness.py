@@ -23,11 +23,11 @@ from processor.local.check import Cell, Expected, shard_records
 from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.firsts import Firsts
 from processor.local.faults.poison import Poison
+from processor.local.faults.states import StatesSeen
 from processor.local.seams import Invoke
 from processor.local.system import STREAM, System
 from processor.quarantine import PREFIX
 from processor.store.items import get_items
-from processor.store.states import State, join, state_from
 from processor.store.wire import Client
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Witness(Background):
         self._read: set[str] = set()
         self._kept: set[Place] = set()
         """Records that were once found kept: nothing that is stored goes away while the faults are at work."""
-        self._states: dict[str, State] = {}
+        self._states = StatesSeen()
         self._lock = threading.Lock()
         self._looking = threading.Lock()
 
@@ -99,8 +99,7 @@ class Witness(Background):
         lacking: list[tuple[Record, str]] = []
         for record, expected in found:
             lacks = expected.cells.keys() - there
-            rejected = {index for *_, index in expected.rejected}
-            if (lacks or rejected) and not kept_by_quarantine(rejected, bool(lacks), self._quarantined(record)):
+            if (lacks or expected.rejected) and not kept_by_quarantine(expected, there, self._quarantined(record)):
                 lacking.append((record, f"{len(lacks)} readings" if lacks else "a rejected record"))
             else:
                 with self._lock:
@@ -192,11 +191,8 @@ class Witness(Background):
         body: dict[str, Any] = {"TableName": self._system.settings.devices_table, "ConsistentRead": True}
         while True:
             page = self._client.call("Scan", body)
-            for state in filter(None, map(state_from, page["Items"])):
-                before = self._states.get(state.device)
-                if before is not None and join(before, state) != state:
-                    self._problem(f"{state.device}: its state went back, from {before} to {state}")
-                self._states[state.device] = state
+            for gone_back in self._states.see(page["Items"]):
+                self._problem(gone_back)
             if "LastEvaluatedKey" not in page:
                 break
             body["ExclusiveStartKey"] = page["LastEvaluatedKey"]

@@ -19,9 +19,13 @@ import orjson
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
 from processor.local.check import Cell, Expected, Verdict, compare
+from processor.local.faults.balance import Balance
 from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.fault import Scene
+from processor.local.faults.firsts import Firsts
 from processor.local.faults.input import post
+from processor.local.faults.order import Order
+from processor.local.faults.states import StatesSeen
 from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.local.memory_dynamodb import MAXIMUM_ITEM, Item, MemoryDynamoDB
 from processor.local.memory_kinesis import MemoryKinesis
@@ -106,6 +110,9 @@ class World:
         """Readings that are in quarantine because their item had no room, once it was judged."""
         self.settled: dict[str, float] = {}
         """When each record's shard could go on behind it, by sequence number."""
+        self._order = Order()
+        self._firsts = Firsts()
+        self._states = StatesSeen()
         self._discard = discard
         self._changes = 0
         self._sensors = 0
@@ -130,7 +137,7 @@ class World:
         self.mapping = EventSourceMapping(
             self.kinesis,
             "stream",
-            lambda event: around(event, self.handle),
+            lambda event: self._deliver(event, around),
             settings,
             on_failure=self._given_up,
             clock=self.clock,
@@ -210,6 +217,13 @@ class World:
         scene.lost += [f"{place} is rejected, and not in quarantine" for place in verdict.not_quarantined]
         scene.doubled += [f"{cell} was never sent" for cell in verdict.foreign]
         scene.problems += [f"{cell} is not as it was sent" for cell in verdict.changed]
+        scene.problems += [f"{each}" for each in verdict.unreadable] + self._order.problems
+        if verdict.missing_records:
+            scene.lost.append(f"{verdict.missing_records} records are not in the stream")
+        # What stays in the failure destination is in none of the ledger's places.
+        balance = Balance.of(verdict, ignored=len(given_up.intersection(verdict.lost)))
+        if not balance.holds and not scene.lost:
+            scene.problems.append(f"the ledger does not balance: {balance}")
         for device, measured in self.truth.items():
             spared = sum(cell[0] == device for cell in kept.intersection(verdict.lost))
             there = len(verdict.readings.get(device, ())) + spared
@@ -226,13 +240,15 @@ class World:
         return compare(self.sent, self.records, items, self._quarantine.entries(), self.limits)
 
     def _full(self, verdict: Verdict) -> set[Cell]:
-        """Return the cells of the records in quarantine that can be decoded: their item has no room for a call more."""
-        places = {place[:2] for place in verdict.wrongly_quarantined}
+        """Return the cells whose copies are in quarantine, all of them, though they can be decoded.
+
+        Their item must have no room for a call more.
+        """
+        excess = set(verdict.wrongly_quarantined)
         reasons = {each["reason"] for entry in self._quarantine.entries() for each in entry["rejected"]}
-        if places and reasons != {"invalid_write"}:
+        if excess and reasons != {"invalid_write"}:
             self.problems.append(f"what is fit to be stored is in quarantine for {reasons}")
-        some = [record for record in self.records if (record["ShardId"], record["SequenceNumber"]) in places]
-        found = set(self._expected(some).cells)
+        found = {cell for cell, places in verdict.expected.places.items() if excess.issuperset(places)}
         for device, start in {cell[:2] for cell in found.intersection(verdict.lost)}:
             item = self.dynamodb.tables["readings"].get((device, str(start)), {})
             size = item_size(item)
@@ -243,6 +259,10 @@ class World:
     def _expected(self, records: Iterable[Record]) -> Expected:
         return Expected.of(records, self.limits)
 
+    def _deliver(self, event: bytes, around: Callable[[bytes, Callable[[bytes], Any]], Any]) -> Any:
+        with self._order.delivering(event):
+            return around(event, self.handle)
+
     def handle(self, event: bytes) -> Any:
         """Have ingest handle an event."""
         return self._ingest.handle(orjson.loads(event), CONTEXT)
@@ -252,11 +272,16 @@ class World:
         self.failures.append(failure)
 
     def _changed(self, noun: str, event: str, key: Item) -> None:
-        """Tell the table's stream."""
+        """Tell the table's stream; see that what was first stays, and that no device's state goes back."""
+        there = self.dynamodb.tables[noun].get(tuple(next(iter(each.values())) for each in key.values()))
+        items = [] if there is None else [there]
         if noun == "readings":
             self._changes += 1
             new = {**key, "change": {"N": str(self._changes)}}
             self.streams.append(None if event == "INSERT" else key, None if event == "REMOVE" else new)
+            self.problems += self._firsts.see(items)
+        elif noun == "devices":
+            self.problems += self._states.see(items)
 
     def _look(self) -> None:
         """See that no checkpoint has passed what is kept nowhere."""
@@ -275,11 +300,10 @@ class World:
     def _kept(self, record: Record) -> bool:
         expected = self._expected([record])
         table = self.dynamodb.tables["readings"]
-        stored = all(name in table.get((device, str(slot)), ()) for device, slot, name in expected.cells)
-        rejected = {index for *_, index in expected.rejected}
-        if stored and not rejected:
+        there = {cell for cell in expected.cells if cell[2] in table.get((cell[0], str(cell[1])), ())}
+        if len(there) == len(expected.cells) and not expected.rejected:
             return True
-        if kept_by_quarantine(rejected, not stored, indices_of(self._quarantine.entries(), record)):
+        if kept_by_quarantine(expected, there, indices_of(self._quarantine.entries(), record)):
             return True
         mark = b64encode(record["Data"]).decode()
         return any(mark in failure["payload"] for failure in self.failures)
