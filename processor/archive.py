@@ -14,12 +14,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from io import BufferedReader, BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from processor.errors import SourceError
 from processor.objects import fetched
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PREFIX = "archive/"
 MAXIMUM_RECORD = 10 * 1024 * 1024
@@ -92,12 +95,16 @@ def records(piece: Piece, position: Callable[[int], None] = lambda _: None) -> I
     line that is longer than any record.
     """
     with closing(piece.open()) as stored:
-        zipped = stored.peek(len(GZIP))[: len(GZIP)] == GZIP
+        first = b""
+        # One read of a pipe may give a single byte, and `peek` reads no more where it has that.
+        while len(first) < len(GZIP) and (more := stored.read1(len(GZIP) - len(first))):
+            first += more
+        zipped, whole = first == GZIP, BufferedReader(_Whole(first, stored))
         most = max(MAX_GATHERED, MAX_RATIO * piece.size) if zipped and piece.size else None
         number = 0
 
         def read() -> Iterator[bytes]:
-            file, taken = gzip.GzipFile(fileobj=stored) if zipped else stored, 0
+            file, taken = gzip.GzipFile(fileobj=whole) if zipped else whole, 0
             while chunk := file.read1(CHUNK_BYTES):
                 taken += len(chunk)
                 if most is not None and taken > most:
@@ -120,6 +127,25 @@ def records(piece: Piece, position: Callable[[int], None] = lambda _: None) -> I
                     yield line.rstrip(b"\r")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise SourceError(f"{piece.name}, after line {number}: the gzip file is broken: {error}") from None
+
+
+class _Whole(RawIOBase):
+    """A stream from its beginning, of which `first` was read already."""
+
+    def __init__(self, first: bytes, rest: BufferedReader) -> None:
+        self._first = first
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        count = min(len(self._first), len(view))
+        if not count:
+            return self._rest.readinto1(view)
+        view[:count], self._first = self._first[:count], self._first[count:]
+        return count
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -67,6 +67,30 @@ def test_firehoses_two_gzip_members_in_one_object_are_both_read():
     assert list(records(piece(gzip.compress(b"1\n") + gzip.compress(b"2\n")))) == [b"1", b"2"]
 
 
+class Trickle(io.FileIO):
+    """A pipe's end for reading: the rest is put into the pipe when the first byte was read."""
+
+    def __init__(self, body):
+        end, self.other = os.pipe()
+        super().__init__(end)
+        os.write(self.other, body[:1])
+        self.rest = body[1:]
+
+    def readinto(self, buffer):
+        count = super().readinto(buffer)
+        if self.other is not None:
+            os.write(self.other, self.rest)
+            os.close(self.other)
+            self.other = None
+        return count
+
+
+@pytest.mark.parametrize("body", [b"1\n2\n", b"1", gzip.compress(b"1\n2")], ids=["plain", "a byte", "gzipped"])
+def test_a_pipe_whose_first_read_gives_a_single_byte_is_taken_for_what_it_is(body):
+    stored = io.BufferedReader(Trickle(body))
+    assert list(records(Piece("standard input", 0, lambda: stored))) == [b"1", b"2"][: len(body)]
+
+
 @pytest.mark.parametrize("cut", [5, 15, -9, -1])
 def test_a_cut_gzip_file_is_named_with_the_line(cut):
     body = gzip.compress(b"".join(b"%d\n" % n for n in range(1000)))
