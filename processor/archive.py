@@ -18,8 +18,9 @@ from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from processor.errors import SourceError
+from processor.errors import SourceError, TransientError
 from processor.objects import fetched
+from processor.store.failures import CONNECTION
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -36,6 +37,8 @@ MAX_RATIO = 100
 makes a thousandth of what is all the same."""
 
 CHUNK_BYTES = 64 * 1024
+
+AGAIN = "Nothing of this object was taken, and what was done before stays done: run the command again"
 
 GZIP = b"\x1f\x8b"
 SLACK = timedelta(hours=1)
@@ -75,7 +78,30 @@ def archived(s3: Any, bucket: str, prefix: str, start: int | None, end: int | No
 
 def _reader(s3: Any, bucket: str, key: str) -> Callable[[], BufferedReader]:
     # Whole: a connection would not outlive a slow replay.
-    return lambda: BufferedReader(BytesIO(fetched(s3, bucket, key, MAX_GATHERED).body))
+    return lambda: BufferedReader(BytesIO(_given(s3, bucket, key)))
+
+
+def _given(s3: Any, bucket: str, key: str) -> bytes:
+    """Return an object's content. Raises SourceError where it is too large, TransientError where S3 does not give it.
+
+    The listing is of the replay's beginning, and a replay may take days.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # a file needs no S3
+
+    name = f"s3://{bucket}/{key}"
+    try:
+        return fetched(s3, bucket, key, MAX_GATHERED).body
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "NoSuchKey":
+            what = (
+                f"{name} is gone since it was listed: the archive's lifecycle removes what is older than "
+                "`archive.days`. Run the command again: it lists anew what is there"
+            )
+            raise TransientError(code, what) from error
+        raise TransientError(code, f"{name}: {error}. {AGAIN}") from error
+    except BotoCoreError as error:
+        raise TransientError(CONNECTION, f"{name}: {error}. {AGAIN}") from error
 
 
 def capture(path: Path) -> Piece:

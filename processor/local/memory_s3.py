@@ -49,7 +49,7 @@ class MemoryS3:
     def paginate(self, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Yield the objects whose keys begin so, in order."""
         keys = sorted(key for key in self.objects if key.startswith(arguments["Prefix"]))
-        yield {"Contents": [{"Key": key, "Size": len(self.objects[key])} for key in keys]}
+        yield {"Contents": [{"Key": key, "Size": len(self.objects[key]), "ETag": self._tag(key)} for key in keys]}
 
     def _tag(self, key: str) -> str:
         return f'"{hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()}"'
