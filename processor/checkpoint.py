@@ -7,7 +7,6 @@ their digest as well; and one that is done to its end need not be read again as 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +15,7 @@ import orjson
 
 from processor.archive import Piece
 from processor.errors import SourceError
-
-if sys.platform != "win32":
-    import fcntl
+from processor.lock import lock
 
 
 class Done(NamedTuple):
@@ -40,7 +37,7 @@ class Checkpoint:
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._file = path.open("a+b")  # each note goes to the file's end, wherever that is by now
         try:
-            _lock(self._file.fileno(), path)
+            lock(self._file.fileno(), path, kind="file", job="replay", error=SourceError)
             self._file.seek(0)
             body = self._file.read()
             header = {"replay": dict(about)}
@@ -73,22 +70,6 @@ class Checkpoint:
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-def _lock(file: int, path: Path) -> None:
-    """Keep other replays from a file until it is closed, or its process ends in whatever way."""
-    if sys.platform == "win32":
-        return  # which has no flock
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SourceError(
-            f"{path} is in use by another replay: wait until that ends, or give this one a file of its own"
-        ) from None
-    except OSError as error:
-        raise SourceError(
-            f"{path} cannot be kept from other replays ({error.strerror}): give a file on a local disk"
-        ) from None
 
 
 def _begun(body: bytes, header: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ LAYERS = {
     "processor.objects": 3,
     "processor.rules": 3,
     "processor.times": 1,
+    "processor.lock": 1,
     "processor.background": 1,
     "processor.ask": 4,
     "processor.batch": 4,

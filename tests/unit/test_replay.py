@@ -411,7 +411,7 @@ def test_a_checkpoint_that_cannot_be_locked_is_refused(tmp_path, monkeypatch):
 
 def test_two_replays_that_no_lock_keeps_apart_write_over_nothing_of_each_other(tmp_path, monkeypatch):
     """As on a system without flock: each notes at the end of the file, not where its own last note ended."""
-    monkeypatch.setattr("processor.checkpoint._lock", lambda *_: None)
+    monkeypatch.setattr("processor.checkpoint.lock", lambda *_, **_more: None)
     state, first, second = tmp_path / "state", piece(b"", "first"), piece(b"", "the second")
     with closing(Checkpoint(state, ABOUT)) as one, closing(Checkpoint(state, ABOUT)) as other:
         for count in range(4):
