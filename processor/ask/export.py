@@ -21,12 +21,13 @@ from typing import NamedTuple
 from processor.ask.choice import Choice, Member
 from processor.ask.columns import arrow, devices_table, readings_table, rollups_table
 from processor.ask.parquet import TEMPORARY, Files, write_file
-from processor.ask.plan import TABLES, Log, Part, Plan
+from processor.ask.plan import LOCK, TABLES, Log, Part, Plan
 from processor.ask.query import MOST, calibrated, cells, chosen, combine, only, summed
 from processor.ask.spool import DAY_MS, Spool, bucket_of, days_of_range, days_of_slot, parsed
 from processor.ask.store import Store
 from processor.ask.way import Way, buckets, cheaper, described
 from processor.errors import QueryError
+from processor.lock import lock
 from processor.store.flow import flow
 from processor.store.parallel import ahead
 from processor.store.registry import Device
@@ -82,7 +83,7 @@ class Export:
         self._store = store
         self._folder = folder
         self._report = report or (lambda _progress: None)
-        there = Plan.read(folder)
+        self._there = there = Plan.read(folder)
         now = round(time.time() * 1000)
         self._members = self._find(choice, by)
         table = described(store)
@@ -109,8 +110,18 @@ class Export:
         self._quantities = frozenset(self.plan.quantities)
 
     def run(self) -> Mapping[str, int]:
-        """Export what is not there yet; return how many rows of each table there are."""
+        """Export what is not there yet; return how many rows of each table there are.
+
+        Raises QueryError, and changes nothing, where another export is at work in the folder, or was since the plan.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / LOCK).open("ab") as file:
+            lock(file.fileno(), self._folder, kind="directory", job="export", error=QueryError)
+            if Plan.read(self._folder) != self._there:
+                raise QueryError(f"another export was at work in {self._folder} just now: run the command again")
+            return self._run()
+
+    def _run(self) -> Mapping[str, int]:
         self.plan.write(self._folder)
         self._log = Log(self._folder)
         self._log.keep(lambda part: self.plan.part(part.day, part.bucket) == part, self.plan.begun)

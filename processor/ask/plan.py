@@ -2,6 +2,7 @@
 
 DIRECTORY/export.json   the plan: from, to, whose, how; `finished` once everything is there
 DIRECTORY/export.log    a line for each part that is there: a day of a bucket of devices
+DIRECTORY/export.lock   empty; locked while an export runs, and left there: another one may be about to lock it
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from processor.errors import QueryError
 from processor.store.rollups import RANGE_MS, RANGE_SECONDS
 from processor.times import iso
 
-PLAN, LOG = "export.json", "export.log"
+PLAN, LOG, LOCK = "export.json", "export.log", "export.lock"
 VERSION = 1
 TABLES = ("readings", "rollups", "devices")
 
@@ -72,7 +73,9 @@ class Plan:
         try:
             found = orjson.loads((folder / PLAN).read_bytes())
         except FileNotFoundError:
-            if folder.exists() and any(not each.name.endswith(".tmp") for each in folder.iterdir()):
+            if folder.exists() and any(
+                each.name != LOCK and not each.name.endswith(".tmp") for each in folder.iterdir()
+            ):
                 raise QueryError(f"{folder} holds other things than an export: name a new directory") from None
             return None
         except NotADirectoryError:

@@ -446,6 +446,50 @@ def test_devices_are_exported_under_whatever_name_they_have(tmp_path, by, name):
     assert set(pq.ParquetFile(rollups).read().column("device").to_pylist()) == {name}
 
 
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def everything(memory, folder, **options):
+    """An export of all there is in memory, not run yet."""
+    return Export(Store(Settings(), memory, threads=2), folder, Choice(everyone=True), end=BASE * 2000, **options)
+
+
+@pytest.mark.parametrize("by", ["scan", "query"])
+def test_an_export_is_alone_in_its_directory(memory, tmp_path, by, monkeypatch):
+    """Another one that begins whenever it says how far it is, is refused and changes nothing; and so it ends well."""
+    monkeypatch.setattr("processor.ask.spool.BUFFERED", 0)
+    everything(memory, tmp_path / "alone", by=by).run()
+    folder, refused = tmp_path / "out", []
+
+    def another(progress):
+        before = contents(folder)
+        with pytest.raises(QueryError, match=r"out is in use by another export: wait until that ends, or give"):
+            everything(MemoryDynamoDB(), folder, by=by).run()
+        assert contents(folder) == before
+        refused.append(progress.what)
+
+    everything(memory, folder, by=by, report=another).run()
+    assert set(refused) == {"exporting"} | ({"scanning"} if by == "scan" else set())
+    assert read_back(folder) == read_back(tmp_path / "alone")
+
+
+def test_an_export_that_was_planned_before_another_one_ran_is_refused(memory, tmp_path):
+    """What it found in the directory is not there any more: it would go on with what is finished."""
+    late = everything(memory, tmp_path / "out", by="query", raw=True)
+    everything(memory, tmp_path / "out", by="query").run()
+    before = contents(tmp_path / "out")
+    with pytest.raises(QueryError, match=r"another export was at work in .*out just now: run the command again"):
+        late.run()
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_directory_that_an_export_only_locked_is_as_good_as_an_empty_one(memory, tmp_path):
+    (tmp_path / "export.lock").touch()
+    everything(memory, tmp_path).run()
+    assert len(read_back(tmp_path)) == 120
+
+
 def test_what_no_log_knows_of_is_removed(memory, tmp_path):
     """Killed after the files of a part had their names, and before the log had its line; or within a file."""
     folder = tmp_path / "out"
