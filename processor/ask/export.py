@@ -112,7 +112,8 @@ class Export:
     def run(self) -> Mapping[str, int]:
         """Export what is not there yet; return how many rows of each table there are.
 
-        Raises QueryError, and changes nothing, where another export is at work in the folder, or was since the plan.
+        Raises QueryError, and changes nothing, where another export is at work in the folder, or was since the plan; or
+        where something of what a scan brought there is lost.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / LOCK).open("ab") as file:
@@ -122,20 +123,21 @@ class Export:
             return self._run()
 
     def _run(self) -> Mapping[str, int]:
+        spool = Spool(self._folder / SPOOL, self.plan.buckets) if self.plan.by == "scan" else None
         self.plan.write(self._folder)
         self._log = Log(self._folder)
         self._log.keep(lambda part: self.plan.part(part.day, part.bucket) == part, self.plan.begun)
         self._clean()
         if {"readings", "rollups"} & set(self.plan.tables):
-            self._parts()
+            self._parts(spool)
         if "devices" in self.plan.tables:
             write_file(self._folder / "devices" / "devices.parquet", devices_table(self._everyone()))
         replace(self.plan, finished=True).write(self._folder)
         return {table: self._log.total(table) for table in ("readings", "rollups")} | {"devices": len(self._devices)}
 
-    def _parts(self) -> None:
-        if self.plan.by == "scan":
-            spool = self._scan()
+    def _parts(self, spool: Spool | None) -> None:
+        if spool is not None:
+            self._scan(spool)
             days = [
                 day for day in spool.days() if self.plan.start < (day + 1) * DAY_MS and day * DAY_MS < self.plan.end
             ]
@@ -238,9 +240,8 @@ class Export:
             stored = filter(None, (rollup_from(item, note) for item in parsed(rollups.get(device, {}))))
             yield Brought(device, slots, _joined(device, part, slots, stored))
 
-    def _scan(self) -> Spool:
+    def _scan(self, spool: Spool) -> None:
         """Bring the tables to disk, if they are not there yet."""
-        spool = Spool(self._folder / SPOOL, self.plan.buckets)
         wanted = None if self.plan.choice.whole else {member.device.address for member in self._members}
         earliest = (self.plan.start - RANGE_MS - SKEW_MS) // 1000 - SLOT_SECONDS
         latest = (self.plan.end + RANGE_MS + SKEW_MS) // 1000
@@ -267,7 +268,6 @@ class Export:
         if "rollups" in self.plan.tables:
             spool.scan(client, settings.rollups_table, "rollups", sort_key="start", days=days_of_range,
                        wanted=keep("rollups", "start", RANGE_SECONDS), report=report)  # fmt: skip
-        return spool
 
     def _clean(self) -> None:
         """Remove files that no noted part has: halves, and what an interrupted export or an older one left."""

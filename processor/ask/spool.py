@@ -3,7 +3,8 @@
 A scan says nothing of the order of its items; which of them are copies can be told only with a device's neighbouring
 slots at hand. So each item goes to the file of its day and bucket (a slot within the skew of midnight to both days'),
 and each file, small enough for memory, is read back by device and time. A checkpoint says how far each segment of the
-scan got and how long each file was by then: whatever an interrupted scan wrote behind that is cut off.
+scan got and how long each file was by then: whatever an interrupted scan wrote behind that is cut off, and a file that
+is shorter has lost something.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from processor.errors import QueryError
 from processor.store.rollups import RANGE_MS
 from processor.store.tables import SKEW_MS, SLOT_MS, AttributeValue
 from processor.store.wire import Client
@@ -57,23 +59,23 @@ def days_of_range(start: int) -> Iterator[int]:
 
 
 class Spool:
-    """Files of items by day and bucket, in a folder of its own; what was there before is continued."""
+    """Files of items by day and bucket, in a folder of its own; what was there before is continued.
+
+    Nothing is written before `scan`. Raises QueryError where a file lacks something that it had at the last checkpoint.
+    """
 
     def __init__(self, folder: Path, buckets: int) -> None:
         self._folder = folder
         self._buckets = buckets
         self._waiting: dict[str, list[bytes]] = {}
         self._size = 0
-        folder.mkdir(parents=True, exist_ok=True)
         self._state: dict[str, Any] = {"form": FORM, "segments": {}, "lengths": {}, "items": 0}
         if (folder / STATE).exists():
             there = orjson.loads((folder / STATE).read_bytes())
             if there.get("form") == FORM:
                 self._state = there
-        for file in folder.glob("*.spool"):
-            length = self._state["lengths"].get(file.name, 0)
-            if file.stat().st_size > length:
-                os.truncate(file, length)
+        for name in self._state["lengths"]:
+            self._whole(name)
 
     @property
     def items(self) -> int:
@@ -102,6 +104,7 @@ class Spool:
             body: dict[str, Any] = {"TableName": table, "Segment": segment, "TotalSegments": SEGMENTS}
             return client.call("Scan", body | ({"ExclusiveStartKey": after} if after else {}))
 
+        self._cut()
         done = self._state["segments"].setdefault(noun, {})
         pool = ThreadPoolExecutor(SEGMENTS, thread_name_prefix="scan")
         try:
@@ -123,6 +126,14 @@ class Spool:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         self.checkpoint()
+
+    def _cut(self) -> None:
+        """Make the folder, and cut off what was written in it behind the last checkpoint."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for file in self._folder.glob("*.spool"):
+            length = self._state["lengths"].get(file.name, 0)
+            if file.stat().st_size > length:
+                os.truncate(file, length)
 
     def _take(
         self,
@@ -179,15 +190,28 @@ class Spool:
         return found
 
     def _lines(self, name: str) -> Iterator[bytes]:
-        file = self._folder / name
-        if not file.exists():
+        if name not in self._state["lengths"]:
             return
-        with file.open("rb") as blocks:
+        with self._whole(name).open("rb") as blocks:
             while size := blocks.read(4):
                 yield from zlib.decompress(blocks.read(int.from_bytes(size, "big"))).split(b"\n")
 
+    def _whole(self, name: str) -> Path:
+        """Return a file, which has all that it had at the last checkpoint. Raises QueryError where it has not."""
+        file, length = self._folder / name, self._state["lengths"][name]
+        size = file.stat().st_size if file.exists() else None
+        if size is None or size < length:
+            found = "is missing" if size is None else f"has {size:,} bytes"
+            raise QueryError(
+                f"{file} {found}, and had {length:,} when that was noted: rows would be missing. Remove "
+                f"{self._folder} and run the same command again: the scan begins anew, and what is exported stays"
+            )
+        return file
+
     def remove(self) -> None:
-        """Delete the folder."""
+        """Delete the folder, whose items nobody needs any more."""
+        self._state["lengths"] = {}  # else a removal that is interrupted would look like a loss
+        replace_file(self._folder / STATE, orjson.dumps(self._state))
         for file in sorted(self._folder.iterdir(), key=lambda file: file.name == STATE):  # the state goes last
             file.unlink()
         self._folder.rmdir()

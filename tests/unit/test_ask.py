@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 
 import orjson
@@ -488,6 +490,81 @@ def test_a_directory_that_an_export_only_locked_is_as_good_as_an_empty_one(memor
     (tmp_path / "export.lock").touch()
     everything(memory, tmp_path).run()
     assert len(read_back(tmp_path)) == 120
+
+
+class Stopped(Exception):
+    pass
+
+
+DAMAGES = {
+    "missing": lambda file: file.unlink(),
+    "emptied": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("stops", ["scanning", "exporting"])
+def test_a_scan_that_lost_something_on_disk_is_refused_and_begins_anew_as_is_said(
+    memory, tmp_path, monkeypatch, stops, damage
+):
+    """Amid the scan, what comes next would hide it; after it, a part would be noted as done with rows missing."""
+    monkeypatch.setattr("processor.ask.spool.BUFFERED", 0)
+    everything(memory, tmp_path / "whole", by="scan").run()
+    folder, scan = tmp_path / "out", tmp_path / "out" / "scan"
+
+    def report(progress):
+        if progress.what == stops and list(scan.glob("*.spool")):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        everything(memory, folder, by="scan", report=report).run()
+    file = max(scan.glob("readings-*.spool"), key=lambda file: int(file.name.split("-")[1]))
+    DAMAGES[damage](file)
+    before = contents(folder)
+    with pytest.raises(
+        QueryError, match=rf"{file.name} (is missing|has [\d,]+ bytes), and had .* Remove {scan} and run"
+    ):
+        everything(memory, folder, by="scan").run()
+    assert contents(folder) == before
+    shutil.rmtree(scan)
+    everything(memory, folder, by="scan").run()
+    assert read_back(folder) == read_back(tmp_path / "whole")
+
+
+def test_what_a_scan_loses_on_disk_meanwhile_is_missed_when_it_is_needed(memory, tmp_path):
+    def report(progress):
+        for file in (tmp_path / "scan").glob("*.spool"):
+            if progress.what == "exporting":
+                file.write_bytes(b"")
+
+    with pytest.raises(QueryError, match=r"\.spool has 0 bytes, and had "):
+        everything(memory, tmp_path, by="scan", report=report).run()
+
+
+def test_a_scan_whose_removal_was_interrupted_has_lost_nothing(memory, tmp_path, monkeypatch):
+    """All parts are there by then: the next run removes the rest, and reads no table for it."""
+    remove, removed = Path.unlink, []
+
+    def unlink(file, **options):
+        if file.suffix == ".spool":
+            if removed:
+                raise Stopped
+            removed.append(file)
+        remove(file, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(Stopped):
+        everything(memory, tmp_path, by="scan").run()
+    monkeypatch.undo()
+    assert removed
+    assert list((tmp_path / "scan").glob("*.spool"))
+    operations = []
+    memory.fault = lambda operation, body: operations.append((operation, body.get("Segment")))
+    rows = everything(memory, tmp_path, by="scan").run()
+    assert rows["readings"] == len(read_back(tmp_path)) == 120
+    assert not (tmp_path / "scan").exists()
+    assert "Scan" not in {operation for operation, segment in operations if segment is not None}
 
 
 def test_what_no_log_knows_of_is_removed(memory, tmp_path):
