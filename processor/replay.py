@@ -166,7 +166,11 @@ class Replay:
         self.progress = Progress()
 
     def run(self, pieces: Iterable[Piece]) -> Progress:
-        """Replay the pieces, in order. Raises SourceError for one that cannot be read, and what the sink raises."""
+        """Replay the pieces, in order.
+
+        Raises SourceError for one that cannot be read, TransientError for one that S3 does not give, and what the sink
+        raises.
+        """
         for piece in pieces:
             if self._checkpoint is not None and self._checkpoint.whole(piece):
                 self.progress.resumed += self._checkpoint.done(piece).records
