@@ -54,6 +54,16 @@ def test_a_second_property_of_a_quantity_is_numbered_even_where_the_first_is_not
     assert mesh.decode(mesh.SENSOR_STATUS.encode({"temperature_2": 20})).values == {"temperature_2": 20}
 
 
+def test_a_message_of_380_bytes_is_read_and_a_longer_one_is_none_of_a_mesh():
+    """So many do 32 segments hold; without an end, one message was a cell that the table does not take."""
+    longest = "52" + "C00A30" * 125 + "E20AC800"
+    assert len(bytes.fromhex(longest)) == 380
+    assert len(said(longest)) == 126
+    with pytest.raises(DecodeError, match="381 bytes, at most 380") as caught:
+        said(longest.replace("C00A30", "E20AC800", 1))
+    assert caught.value.reason == "length"
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

@@ -1,7 +1,8 @@
 """Bluetooth Mesh Sensor Status: the access message that a mesh sensor publishes.
 
-Sources: Bluetooth SIG, "Mesh Model" 1.1, section 4.2.14 (Sensor Status, marshalled property ids), "Mesh Device
-Properties" 2 and "GATT Specification Supplement" (the characteristics); compared with Nordic's
+Sources: Bluetooth SIG, "Mesh Model" 1.1, section 4.2.14 (Sensor Status, marshalled property ids), "Mesh Protocol" 1.1,
+"Segmented Access message", "Upper Transport Access PDU" and "Access payload" (how long a message is at most), "Mesh
+Device Properties" 2 and "GATT Specification Supplement" (the characteristics); compared with Nordic's
 github.com/nrfconnect/sdk-nrf (subsys/bluetooth/mesh/sensor.c, sensor_types.c, properties.h).
 
 A mesh message is advertised as AD type 0x2A and encrypted twice, with the keys of the network and of the application,
@@ -26,6 +27,8 @@ from processor.reading import Value
 
 OPCODE = 0x52
 NAME = "mesh.sensor_status"
+LONGEST = 32 * 12 - 4
+"""An access message has at most so many bytes: 32 segments of 12, less the TransMIC, which has 4 at least."""
 LONGEST_A, PROPERTIES_A = 16, 0x800
 """What format A of a marshalled property id can say: up to so many bytes, of a property below this."""
 
@@ -123,7 +126,7 @@ def decode(message: bytes) -> Decoded | None:
     """Decode an access message. None for another opcode than Sensor Status.
 
     A quantity's second property is `<name>_2`, and so on; an unknown property is passed over. Raises DecodeError where
-    a property is cut off, of another length than its own, or out of its range.
+    the message is longer than any, or a property is cut off, of another length than its own, or out of its range.
     """
     if not message:
         raise DecodeError("length", "no opcode", where=NAME, payload=message)
@@ -134,6 +137,8 @@ def _read(message: bytes) -> Decoded:
     values: dict[str, Value] = {}
     counts: dict[str, int] = {}
     at, end = 1, len(message)
+    if end > LONGEST:
+        raise DecodeError("length", f"{end} bytes, at most {LONGEST}", where=NAME, payload=message)
     while at < end:
         first = message[at]
         start = at + 3 if first & 1 else at + 2
