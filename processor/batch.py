@@ -300,6 +300,7 @@ class Batch(Ledger):
             for name, message in written.invalid.items():
                 for place, index in sources[name]:
                     self.reject(place, index, "invalid_write", message)
+                    self.fold(place)
 
     def response(self) -> dict[str, Any]:
         """Return what Lambda's event source mapping is told: the lowest failed sequence number, or none."""

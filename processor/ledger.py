@@ -35,6 +35,10 @@ class Ledger:
         """Why the first of them failed before anything was written."""
         self._most_samples = samples
         self._told_apart = 0
+        self._told_apart_of: Counter[int] = Counter()
+        """The same of each record, by its place in the batch."""
+        self._folded: dict[int, tuple[int, str]] = {}
+        """Of each record of which one rejection stands for all: for how many, and what the first of them said."""
 
     @property
     def rejected(self) -> int:
@@ -68,16 +72,24 @@ class Ledger:
         self.rejections.setdefault(place, []).append(Rejection(index, reason, message))
 
     def fold(self, place: int) -> None:
-        """Keep one rejection of a record instead of many, where the batch has too many of them."""
+        """Keep one rejection of a record instead of many, where the batch has too many of them.
+
+        It is asked for when the record is decoded, and again with each that the table refuses.
+        """
         found = self.rejections.get(place, [])
-        if self._told_apart + len(found) > MAX_REJECTIONS and len(found) > 1:
+        others = self._told_apart - self._told_apart_of[place]
+        if len(found) > 1 and (place in self._folded or others + len(found) > MAX_REJECTIONS):
+            before, first = self._folded.get(place, (1, found[0].message))
+            count = before + len(found) - 1
             message = (
-                f"{len(found)} of its advertisements, not told apart, for more than {MAX_REJECTIONS} of the batch were "
-                f"rejected. The first: {found[0].message}"
+                f"{count} of its advertisements, not told apart, for more than {MAX_REJECTIONS} of the batch were "
+                f"rejected. The first: {first}"
             )
+            self._folded[place] = count, first
             self.rejections[place] = [Rejection(None, "many", message)]
             self.received -= len(found) - 1
-        self._told_apart += len(self.rejections.get(place, ()))
+        self._told_apart_of[place] = len(self.rejections.get(place, ()))
+        self._told_apart = others + self._told_apart_of[place]
 
     def ignore(self, kind: str, advertisement: Any = None) -> None:
         """Count an advertisement that is dropped, by kind, and keep a sample of it."""

@@ -7,7 +7,7 @@ quarantine, and compares cell by cell, value by value. It reads nothing that the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,15 +261,25 @@ def compare(
                 verdict.changed.append(cell)
     verdict.readings = {device: list(once(each)) for device, each in found.items()}
     verdict.lost = list(left)
-    kept = {
-        (entry["shard"], entry["sequence_number"], rejection["index"])
-        for entry in quarantined
-        for rejection in entry["rejected"]
-    }
+    kept = _kept(quarantined, set(expected.rejected))
     verdict.quarantined = len(kept)
     verdict.not_quarantined = sorted(set(expected.rejected) - kept, key=str)
     verdict.wrongly_quarantined = sorted(kept - set(expected.rejected), key=str)
     return verdict
+
+
+def _kept(
+    quarantined: Iterable[Mapping[str, Any]], rejected: Collection[tuple[str, str, int | None]]
+) -> set[tuple[str, str, int | None]]:
+    """Return what is in quarantine. Where too many were rejected, one line stands for all that is of its record."""
+    kept: set[tuple[str, str, int | None]] = set()
+    for entry in quarantined:
+        place = entry["shard"], entry["sequence_number"]
+        for rejection in entry["rejected"]:
+            folded = rejection["index"] is None and rejection["reason"] == "many"
+            every = {each for each in rejected if each[:2] == place} if folded else set()
+            kept |= every or {(*place, rejection["index"])}
+    return kept
 
 
 def _same(sent: Reading, stored: Reading) -> bool:

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import tracemalloc
+from collections import Counter
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +15,10 @@ import pytest
 from processor.archive import MAX_GATHERED, MAXIMUM_RECORD, Piece, archived, records
 from processor.batch import Batch
 from processor.devices import LEARNED_AT_ONCE, REMEMBERED_DEVICES, Devices
-from processor.errors import SourceError
+from processor.errors import InvalidWrite, SourceError
 from processor.failures import Failures
 from processor.ledger import MAX_REJECTIONS
+from processor.local.check import compare
 from processor.objects import MAX_OBJECT, whole
 from processor.quarantine import Quarantine
 from processor.redrive import Redrive
@@ -86,6 +89,78 @@ def test_what_is_good_beside_too_much_that_is_bad_is_stored_and_a_redrive_tells_
     assert [each["index"] for each in line["rejected"]] == list(range(1, 21))
     assert len(table.items) == 1
     writer.close()
+
+
+def refuse(operation, body):
+    """Answer as DynamoDB does of an item that has no room for more."""
+    raise InvalidWrite("ValidationException", "Item size to update has exceeded the maximum allowed size", status=400)
+
+
+def balanced(ledger):
+    """A ledger whose every advertisement is somewhere."""
+    assert ledger["received"] == sum(count for name, count in ledger.items() if name != "received")
+    return ledger
+
+
+def test_what_the_table_refuses_is_told_apart_as_far_as_what_cannot_be_decoded(
+    kinesis_event, new_bucket, new_table, monkeypatch
+):
+    """Each of two records' readings is refused; both records are kept whole, and a redrive stores all of them."""
+    monkeypatch.setattr("processor.ledger.MAX_REJECTIONS", 100)
+    half = 60
+    ads = [(GOOD % (DEVICE.encode(), AT)).replace(b"00cd", b"%04x" % number) for number in range(2 * half)]
+    event = kinesis_event(b"[" + b",".join(ads[:half]) + b"]", b"[" + b",".join(ads[half:]) + b"]", arrived_at=AT)
+    bucket, table = new_bucket(), new_table()
+    quarantine, writer = Quarantine("q", lambda: bucket), Writer(table, "readings", threads=1)
+    table.fail = refuse
+    batch = Batch(event["Records"], RULES)
+    batch.store(writer, now=AT / 1000)
+    assert balanced(batch.ledger())["rejected"] == half + 1
+    quarantine.put((batch.records[place], found) for place, found in batch.rejections.items())
+    first, second = quarantine.entries()
+    assert {each["reason"] for each in first["rejected"]} == {"invalid_write"}
+    ((index, reason, message),) = (each.values() for each in second["rejected"])
+    assert (index, reason) == (None, "many")
+    assert f"{half} of its advertisements" in message
+    assert message.endswith("exceeded the maximum allowed size (HTTP 400)")
+    again = Redrive(quarantine, writer, RULES, clock=lambda: AT / 1000).redrive()
+    assert (again.failed_again, again.reasons) == (half + 1, {"invalid_write": half, "many": 1})
+    assert len([*quarantine.entries()]) == 2
+    table.fail = lambda operation, body: None
+    done = Redrive(quarantine, writer, RULES, clock=lambda: AT / 1000).redrive()
+    assert (done.redriven, done.stored, done.failed_again) == (2 * half, 2 * half, 0)
+    assert not [*quarantine.entries()]
+    writer.close()
+
+
+def test_what_was_folded_already_says_how_many_the_table_refused_too(kinesis_event, new_table):
+    mixed = b"[" + GOOD % (DEVICE.encode(), AT) + b"," + b",".join([BAD] * 20) + b"]"
+    table = new_table()
+    table.fail = refuse
+    writer = Writer(table, "readings", threads=1)
+    batch = Batch(kinesis_event(*[bomb()] * 11, mixed, arrived_at=AT)["Records"], RULES)
+    batch.store(writer, now=AT / 1000)
+    writer.close()
+    ((rejection,),) = [found for place, found in batch.rejections.items() if place == 11]
+    assert rejection.message.startswith("21 of its advertisements, not told apart")
+    assert "The first: advertisement at byte 0" in rejection.message
+    balanced(batch.ledger())
+
+
+def test_the_check_of_a_run_takes_one_line_for_all_of_its_record(kinesis_event):
+    """Of what was rejected; what the table refused is still to be missed in it."""
+    data = bomb(entries=20)
+    record = {
+        "ShardId": "shardId-1", "SequenceNumber": "1", "Data": data,
+        "ApproximateArrivalTimestamp": datetime.fromtimestamp(AT / 1000, UTC),
+    }  # fmt: skip
+    line = {"shard": "shardId-1", "sequence_number": "1", "rejected": [{"index": None, "reason": "many"}]}
+    verdict = compare(Counter([data]), [record], [], [line], RULES.limits)
+    assert (verdict.passed, verdict.quarantined) == (True, 20)
+    good = b"[" + GOOD % (DEVICE.encode(), AT) + b"]"
+    refused = compare(Counter([good]), [record | {"Data": good}], [], [line], RULES.limits)
+    assert refused.wrongly_quarantined == [("shardId-1", "1", None)]
+    assert len(refused.lost) == 1
 
 
 class Endless:
