@@ -98,7 +98,7 @@ def open_record(data: bytes, arrived_at: int) -> Envelope:
     if type(content) is dict:
         return _opened(content, arrived_at)
     if type(content) is Joined:
-        content = Joined(_opened_part(part, arrived_at) for part in content)
+        content = _opened_parts(content, arrived_at)
     elif type(content) is bytes and content[0] >= _PRINTABLE:
         content = _decoded(_unquoted(content))
     return Envelope(content, arrived_at)
@@ -116,6 +116,19 @@ def _opened(document: dict[str, Any], arrived_at: int) -> Envelope:
         message = "`payloads` is an object, a list or text"
         raise DecodeError("payload", message, where=WHERE, payload=orjson.dumps(payload))
     return Envelope(payload, _time(document.get("timestamp"), arrived_at), _text(document.get("imsi")), document)
+
+
+def _opened_parts(parts: Joined, arrived_at: int) -> Joined:
+    """Return several messages, the envelopes among them opened; after MAX_BROKEN bad ones the rest is one."""
+    found = Joined()
+    broken = 0
+    for part in parts:
+        found.append(_opened_part(part, arrived_at))
+        broken += isinstance(found[-1], DecodeError)
+        if broken == MAX_BROKEN:
+            found.append(too_many(WHERE))
+            break
+    return found
 
 
 def _opened_part(part: Any, arrived_at: int) -> Any:

@@ -17,6 +17,7 @@ from processor.decode.gateways import messagepack
 from processor.decode.gateways.heard import (
     RSSI_UNKNOWN,
     Advertisement,
+    Gathered,
     Heard,
     address_in,
     collect,
@@ -59,12 +60,12 @@ def packed(data: bytes, at: int, imsi: str | None) -> Heard:
 
     Raises DecodeError where the first is broken, or is no post.
     """
-    found: Heard = []
+    found = Gathered()
     place = 0
     while place < len(data):
         try:
             post, after = messagepack.unpack(data, place)
-            found += _posted(post, at, imsi, data, place)
+            found.take(_posted(post, at, imsi, data, place))
         except DecodeError as error:
             return with_error(found, error)
         place = after

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from struct import Struct
 
 from processor.decode.advertisement import MAX_LENGTH
-from processor.decode.gateways.heard import RSSI_UNKNOWN, Advertisement, Heard, mac_of, with_error
+from processor.decode.gateways.heard import RSSI_UNKNOWN, Advertisement, Gathered, Heard, mac_of, with_error
 from processor.errors import DecodeError
 
 HCI = "hci"
@@ -32,7 +32,7 @@ def events(data: bytes, at: int, imsi: str | None) -> Heard:
     They carry no times: `at` is when they arrived, in ms since 1970. An advertisement reported in parts is put
     together again. Raises DecodeError where the first event is broken; what was whole before a fault is kept.
     """
-    found: Heard = []
+    found = Gathered()
     parts: dict[tuple[str | None, int], bytes] = {}
     place, end = 0, len(data)
     while place < end:
@@ -77,7 +77,7 @@ def _extended(
     end: int,
     at: int,
     imsi: str | None,
-    found: Heard,
+    found: Gathered,
     parts: dict[tuple[str | None, int], bytes],
 ) -> None:
     place = start + 2
@@ -96,7 +96,7 @@ def _extended(
                 raise _error("length", f"an advertisement has at most {MAX_LENGTH} bytes", place, data)
             parts[address, sid] = piece
         elif status == _CUT:
-            found.append(_error("truncated", "the controller lost the rest of an advertisement", place, data))
+            found.refuse(_error("truncated", "the controller lost the rest of an advertisement", place, data))
         else:
             found.append(Advertisement(address, None if rssi == RSSI_UNKNOWN else rssi, at, piece, imsi))
         place = first + length

@@ -88,25 +88,58 @@ def with_error(found: Heard, error: DecodeError) -> Heard:
     return found
 
 
+_READ = frozenset((Advertisement, Reading))
+"""The types of what can be read: entries of no other need not be looked at one by one."""
+
+
+class Gathered(Heard):
+    """A Heard that grows while a payload is read, and that counts what could not be read: it ends after MAX_BROKEN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = 0
+
+    def refuse(self, error: DecodeError) -> None:
+        """Leave an error in the place of what cannot be read.
+
+        Raises the DecodeError that stands for the rest where so many were left that it is not to be read.
+        """
+        self.append(kept(error))
+        self.broken += 1
+        if self.broken == MAX_BROKEN:
+            raise too_many("gateway")
+
+    def take(self, entries: Heard) -> None:
+        """Add what an item says. Raises as `refuse` does: the errors that an item's own entries left count too."""
+        if _READ.issuperset(map(type, entries)):
+            self += entries
+            return
+        for entry in entries:
+            if isinstance(entry, DecodeError):
+                self.refuse(entry)
+            else:
+                self.append(entry)
+
+
 def collect(items: Iterable[Item], read: Callable[[Item], Heard]) -> Heard:
     """Read each item; one that cannot be read leaves its DecodeError in its place.
 
     Those that an item's own entries left count too: after MAX_BROKEN of them the rest is refused as one.
     """
-    found: Heard = []
-    broken = 0
-    for item in items:
-        try:
-            entries = read(item)
-            found += entries
-            if len(entries) > 1:
-                broken += sum(isinstance(each, DecodeError) for each in entries)
-        except DecodeError as error:
-            found.append(kept(error))
-            broken += 1
-        if broken >= MAX_BROKEN:
-            found.append(too_many("gateway"))
-            break
+    found = Gathered()
+    try:
+        for item in items:
+            try:
+                entries = read(item)
+            except DecodeError as error:
+                found.refuse(error)
+            else:
+                if len(entries) == 1 and type(entries[0]) is Advertisement:  # as of nearly every gateway
+                    found += entries
+                else:
+                    found.take(entries)
+    except DecodeError as error:
+        found.append(kept(error))
     return found
 
 

@@ -16,8 +16,7 @@ from struct import Struct
 from uuid import UUID
 from zlib import crc32
 
-from processor.decode.envelope import kept
-from processor.decode.gateways.heard import Heard, kept_at, with_error
+from processor.decode.gateways.heard import Gathered, Heard, kept_at, with_error
 from processor.errors import DecodeError
 from processor.reading import Reading, Value
 
@@ -53,9 +52,13 @@ def packets(data: bytes, at: int, imsi: str | None) -> Heard:
     at: when they arrived, in ms since 1970. The gateway is the datagram's IMEI, else the SIM. Raises
     DecodeError where the first packet is cut off, is of another codec or fails its checksum.
     """
+    found = Gathered()
     if is_datagram(data):
-        return _records(data, 23, len(data), at, data[8:23].decode("ascii"))
-    found: Heard = []
+        try:
+            _records(data, 23, len(data), at, data[8:23].decode("ascii"), found)
+        except DecodeError as error:
+            return with_error(found, error)
+        return found
     place, end = 0, len(data)
     while place < end:
         try:
@@ -68,31 +71,40 @@ def packets(data: bytes, at: int, imsi: str | None) -> Heard:
                 raise _error("truncated", "the packet ends before it is complete", place, data)
             if int.from_bytes(data[after : after + 4], "big") != crc16(data[first:after]):
                 raise _error("checksum", "the packet's CRC-16 is another", place, data)
-            found += _records(data, first, after, at, imsi)
+            _records(data, first, after, at, imsi, found)
         except DecodeError as error:
             return with_error(found, error)
         place = after + 4
     return found
 
 
-def _records(data: bytes, start: int, end: int, at: int, gateway: str | None) -> Heard:
+def _records(data: bytes, start: int, end: int, at: int, gateway: str | None, found: Gathered) -> None:
+    """Add the beacons of a packet's records, and an error for what follows them and makes no sense.
+
+    Raises DecodeError where nothing comes before it, or too much could not be read.
+    """
     codec, count = data[start], data[start + 1]
     if codec != CODEC_8_EXTENDED:
         raise _error("version", f"codec {codec:#x}: beacons come with codec 8 extended (0x8e)", start, data)
-    found: Heard = []
+    before = len(found)
     place = start + 2
+    fault = None
     for index in range(count):
         try:
             place = _record(data, place, end - 1, at, gateway, found)
-        except (IndexError, ValueError):
-            error = _error("truncated", f"the packet ends within record {index + 1} of {count}", place, data)
-            return with_error(found, error)
-    if data[place] != count or place + 1 != end:
-        return with_error(found, _error("length", "the records do not fill the packet", place, data))
-    return found
+        except IndexError:
+            fault = _error("truncated", f"the packet ends within record {index + 1} of {count}", place, data)
+            break
+    else:
+        if data[place] != count or place + 1 != end:
+            fault = _error("length", "the records do not fill the packet", place, data)
+    if fault is not None:
+        if len(found) == before:
+            raise fault
+        found.refuse(fault)
 
 
-def _record(data: bytes, place: int, end: int, at: int, gateway: str | None, found: Heard) -> int:
+def _record(data: bytes, place: int, end: int, at: int, gateway: str | None, found: Gathered) -> int:
     """Add a record's beacons; return where the next record starts. Raises IndexError where it reaches past the end."""
     first = place + _RECORD.size
     if first > end:
@@ -119,14 +131,14 @@ def _record(data: bytes, place: int, end: int, at: int, gateway: str | None, fou
     return place
 
 
-def _beacons(element: bytes, at: int, gateway: str | None, found: Heard) -> None:
+def _beacons(element: bytes, at: int, gateway: str | None, found: Gathered) -> None:
     place = 1  # after the part's number
     while place < len(element):
         flags = element[place]
         known = 20 if flags >> 4 else 16
         after = place + 1 + known
         if after >= len(element):
-            found.append(kept(_error("truncated", "the element ends within a beacon", place, element)))
+            found.refuse(_error("truncated", "the element ends within a beacon", place, element))
             return
         identity = element[place + 1 : after]
         rssi = element[after]
