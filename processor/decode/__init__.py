@@ -16,7 +16,7 @@ from processor.decode.advertisement import (
     SERVICE_DATA_16,
     structures,
 )
-from processor.decode.beside import LOOKS_BORROWED
+from processor.decode.beside import LOOKS_BORROWED, Told
 from processor.decode.beside import told_by as _told_by
 from processor.decode.formats import (
     MANUFACTURERS,
@@ -64,6 +64,10 @@ _FIRST = 4
 
 _NAMED = 1 + LOOKS_BORROWED + 5
 """The length of an advertisement that has an Inkbird's name beside such a structure."""
+
+MOST_ASKED = 32
+"""So many AD structures of one advertisement may ask a maker's decoder, each of which may look at all the others: twice
+what a legacy advertisement and its scan response hold together, in 62 bytes; sensors send one to five."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
@@ -144,7 +148,8 @@ def _walked(
     end = len(data)
     if end > MAX_LENGTH:
         structures(data)  # raises, and says why
-    after = 0
+    told: Told | None = None
+    asked = after = 0
     while after < end:
         # What `structures` does, without its list: most advertisements hold one structure of interest.
         start = after
@@ -176,12 +181,17 @@ def _walked(
                     continue
         borrowed = ad_type == MANUFACTURER_DATA and (decoder is decode_nokia or length == LOOKS_BORROWED)
         if borrowed or decoder is None:
-            beside = data[:start] + data[after:]
-            borrower, called, way, only = _told_by(beside, model, decoder is not None, length)
-            if ad_type != MANUFACTURER_DATA:
-                borrower = way = None
-            usual = only and end > _LEAST and start == (FLAGS if data[FLAGS + 1] == MANUFACTURER_DATA else _SECOND)
-            if usual and (way is not None or (borrower is None and decoder is None)):
+            if told is None:
+                told = _told_by(data[:start] + data[after:], model)
+            way = None
+            if ad_type == MANUFACTURER_DATA:
+                if decoder is None:
+                    borrower, way = told.borrower, told.borrowed.get(length)
+                else:  # Nokia's, or one that has to ask first
+                    borrower = told.borrower if length == LOOKS_BORROWED else None
+                    way = told.nokia.get(length)
+            usual = end > _LEAST and start == (FLAGS if data[FLAGS + 1] == MANUFACTURER_DATA else _SECOND)
+            if usual and told.alone and (way is not None or (borrower is None and decoder is None)):
                 _learn(_told, data[: start + 2] + data[after:], model, (decoder, way))
             if way is not None and address is not None:
                 reading = way(data, start, after, address, at, gateway, rssi)
@@ -189,8 +199,10 @@ def _walked(
                     found.append(reading)
                     continue
             if borrower is not None:
-                decoded = borrower(data[start + 2 : after], address, keys, data, called)
+                asked = _asked(asked, data)
+                decoded = borrower(data[start + 2 : after], address, keys, data, told.called)
         if decoded is None and decoder is not None:
+            asked = _asked(asked, data)
             decoded = decoder(data[start + 4 : after], address, keys, data, model)
         alone = start == FLAGS and after == end
         if decoded is None:
@@ -210,6 +222,14 @@ def _walked(
         if alone and decoder in OBJECTS:
             _learn(_alone, data[_HEAD], model, OBJECTS[decoder]())
     return found
+
+
+def _asked(before: int, data: bytes) -> int:
+    """Return the count of decoders that an advertisement has asked, one more. Raises DecodeError beyond MOST_ASKED."""
+    if before == MOST_ASKED:
+        message = f"more than {MOST_ASKED} AD structures to decode"
+        raise DecodeError("many", message, where="advertisement", payload=data)
+    return before + 1
 
 
 def _learn(ways: dict[Any, Any], start: bytes, model: str | None, way: Any) -> None:

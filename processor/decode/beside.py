@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from processor.decode.advertisement import MANUFACTURER_DATA, NAMES, SERVICE_DATA_16, UUIDS_16, UUIDS_128, structures
 from processor.decode.formats import BY_NAME, BY_UUID, Decoder, borrowed_ways, inkbird
@@ -18,17 +20,27 @@ _BESIDE = {**dict.fromkeys(NAMES, _NAME), **dict.fromkeys(UUIDS_16, 2), **dict.f
 """What may stand beside manufacturer data and say whose they are: a name, or UUIDs of so many bytes."""
 
 
+class Told(NamedTuple):
+    """What stands beside manufacturer data says of them.
+
+    borrower: whose they may be, whose company identifier is data. called: their local name, else the one heard earlier.
+    nokia, borrowed: the short ways of Nokia's and of the borrower's, by the AD structure's length. alone: whether
+    nothing that can be decoded stands beside.
+    """
+
+    borrower: Decoder | None
+    called: str | None
+    nokia: Mapping[int, Whole]
+    borrowed: Mapping[int, Whole]
+    alone: bool
+
+
 @lru_cache(maxsize=4096)
-def told_by(
-    beside: bytes, model: str | None, known: bool, length: int
-) -> tuple[Decoder | None, str | None, Whole | None, bool]:
-    """Return whose manufacturer data may be, whose company identifier is data, their local name and the short way.
+def told_by(beside: bytes, model: str | None) -> Told:
+    """Return what the AD structures that stand `beside` say, the same in a sensor's every advertisement.
 
-    And whether that says all: nothing that can be decoded stands beside.
-
-    It is told by the local name, or a UUID, among the AD structures that stand `beside`, the same in a sensor's every
-    advertisement. model: the local name heard earlier. known: whether the company is one, which then is Nokia's, or has
-    to ask first. length: the structure's.
+    It is told by the local name, or a UUID. model: the local name heard earlier. Of several manufacturer data in one
+    advertisement the first one's answer is that of all: none is a name or a UUID, and each has the others beside.
     """
     borrower = None if model is None else BY_NAME.get(model[:3].encode())
     name = b""
@@ -40,16 +52,13 @@ def told_by(
             name = name or beside[at + 2 : next_at]
             borrower = BY_NAME.get(name[:3], borrower)
         elif size is not None:
-            uuid = at + 2
-            while uuid < next_at:
+            for uuid in range(at + 2, next_at - size + 1, size):
                 borrower = BY_UUID.get(beside[uuid : uuid + size], borrower)
-                uuid += size
         at = next_at
-    only = _nothing_in(beside)
     called = str(name, "utf-8", "replace") if name else model
-    if known:
-        return (borrower if length == LOOKS_BORROWED else None), called, nokia_ways(beside, model).get(length), only
-    return borrower, called, borrowed_ways(borrower, called or "").get(length), only
+    return Told(
+        borrower, called, nokia_ways(beside, model), borrowed_ways(borrower, called or ""), _nothing_in(beside)
+    )  # fmt: skip
 
 
 def _nothing_in(beside: bytes) -> bool:

@@ -35,7 +35,7 @@ def both(data: bytes, model: str | None) -> tuple[list[object], list[object]]:
         decode,
         _whole={}.get,
         _modelled={}.get,
-        _told_by=lambda *asked: (*beside(*asked)[:2], None, False),
+        _told_by=lambda *asked: beside(*asked)._replace(nokia={}, borrowed={}, alone=False),
         _alone={},
         _told={},
     )
