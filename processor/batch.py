@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -74,8 +74,8 @@ class Batch(Ledger):
                 self._listen(advertisements)
                 counted = self._counted(place, advertisements)
                 self.received += len(counted)
-                for index, advertisement in counted:
-                    self._take(advertisement, (place, index), arrived, found, waiting)
+                for index in counted:
+                    self._take(advertisements[index], (place, index), arrived, found, waiting)
                 if place in self.only and (found or waiting):
                     better = self._better(advertisements)
             except DecodeError as error:
@@ -161,13 +161,14 @@ class Batch(Ledger):
             learned = {address: model for address, model in learned.items() if devices.registered(address)}
         devices.learn(learned)
 
-    def _counted(self, place: int, advertisements: Heard) -> list[tuple[int, Entry]]:
-        """Return the advertisements of a record that count, each with its index."""
+    def _counted(self, place: int, advertisements: Heard) -> Sequence[int]:
+        """Return the indexes of a record's advertisements that count."""
         only = self.only.get(place)
         if only is not None and max(only) >= len(advertisements):  # today's decoder takes the record apart otherwise
             self.renumbered.add(place)
             only = None
-        return [(index, each) for index, each in enumerate(advertisements) if only is None or index in only]
+        every = range(len(advertisements))
+        return every if only is None else [index for index in every if index in only]
 
     def _better(self, advertisements: Heard) -> set[Any]:
         """Return the samples that a record has in a better format, in the advertisements too that are left out."""
