@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from processor.decode import MOST_ASKED
 from processor.decode.advertisement import structure
 from processor.decode.aggregation import MAGIC, aggregate
 from processor.decode.envelope import Envelope, Joined, open_record, seal
@@ -34,7 +35,9 @@ def _documents(pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def formats() -> Iterator[bytes]:
-    """Each maker's vectors."""
+    """Each maker's vectors, and what none of them is: more AD structures than are decoded."""
+    for company in (b"\x77\x70", b"\x59\x00"):  # nobody's, and SwitchBot's
+        yield bytes((WHOLE, 1)) + structure(0xFF, company) * (MOST_ASKED + 1)
     for maker, document in _documents("*.json"):
         for vector in document.get("vectors", ()):
             yield from _payload(maker, vector, vector.get("mac", vector.get("address", document.get("address"))))

@@ -233,7 +233,7 @@ TARGETS: dict[str, Target] = {
     "gateways": Target(gateways, 8192, ("/decode/gateways/",)),
     "formats": Target(
         formats,
-        512,
+        2048,  # beyond the longest advertisement
         (
             "/decode/formats/",
             "/decode/objects.py",
