@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from processor.local.check import Expected, Verdict
+from processor.local.check import Verdict
+from processor.local.expected import Expected
 from processor.local.fleet import Fleet
 from processor.local.funnel import Funnel
 from processor.local.rollup_check import compare_rollups

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from processor.errors import TransientError
-from processor.local.check import Expected
+from processor.local.expected import Expected
 from processor.local.faults.checkpoints import Checkpoints, indices_of, kept_by_quarantine
 from processor.local.mapping import FROM, SHARD_END
 

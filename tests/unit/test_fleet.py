@@ -8,7 +8,7 @@ import pytest
 
 from processor.decode.formats import model_of
 from processor.decode.record import heard
-from processor.local.check import Expected
+from processor.local.expected import Expected
 from processor.local.fleet import Fleet
 from processor.local.gateways import Gateway
 from processor.local.sensors import IGNORED, MIX, MODELS

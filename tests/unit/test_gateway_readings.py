@@ -16,7 +16,7 @@ from processor.decode.gateways import Advertisement, Known, advertisements, plai
 from processor.decode.gateways.readings import SHIPPED, Source, shipped, table
 from processor.decode.gateways.values import UNITS
 from processor.errors import DecodeError, SettingsError
-from processor.local.check import Expected
+from processor.local.expected import Expected
 from processor.reading import QUANTITIES, Reading
 from processor.rules import Limits, Rules, known_gateways
 from processor.settings import Settings

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from processor.cli.summary import summary
-from processor.local.check import Expected, Verdict
+from processor.local.check import Verdict
+from processor.local.expected import Expected
 from processor.local.totals import RollupTotals, Totals
 from processor.reading import Reading
 from processor.store.rollups import Rollup, Summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from processor.local.check import Cell, Expected
+from processor.local.expected import Cell, Expected
 from processor.local.mapping import FROM, SHARD_END, EventSourceMapping
 
 Record = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 
-from processor.local.check import Cell
+from processor.local.expected import Cell
 from processor.store.tables import AttributeValue
 
 

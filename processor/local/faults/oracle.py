@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from processor.local.check import Cell, Verdict, compare, stream_records
+from processor.local.check import Verdict, compare, stream_records
+from processor.local.expected import Cell
 from processor.local.faults.balance import Balance
 from processor.local.faults.run import Run
 from processor.local.faults.versions import LATER

@@ -12,7 +12,7 @@ from typing import Any
 from processor.decode import NO_KEYS
 from processor.errors import LocalError
 from processor.local.aws import EmbeddedAws
-from processor.local.check import Expected
+from processor.local.expected import Expected
 from processor.local.faults.fault import Fault, Injector, Sent
 from processor.local.faults.order import Order
 from processor.local.faults.registered import Registered

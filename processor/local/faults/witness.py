@@ -19,7 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from processor.background import Background
 from processor.errors import StoreError
 from processor.failures import Failures
-from processor.local.check import Cell, Expected, shard_records
+from processor.local.check import shard_records
+from processor.local.expected import Cell, Expected
 from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.firsts import Firsts
 from processor.local.faults.poison import Poison

@@ -18,7 +18,8 @@ import orjson
 
 from processor.decode.gateways import Advertisement
 from processor.ingest import Ingest
-from processor.local.check import Cell, Expected, Verdict, compare
+from processor.local.check import Verdict, compare
+from processor.local.expected import Cell, Expected
 from processor.local.faults.balance import Balance
 from processor.local.faults.checkpoints import Checkpoints, Record, indices_of, kept_by_quarantine
 from processor.local.faults.fault import Scene
