@@ -103,7 +103,7 @@ def fetched(client: Any, bucket: str, key: str, most: int = MAX_OBJECT) -> Store
                 CONNECTION,
                 f"{name}: S3's answer broke off or came damaged, each time. Nothing of this object was taken, and what "
                 f"was done before stays done: run the command again ({error})",
-            ) from error
+            ) from error.with_traceback(None)  # which holds what was read, while it is read again
 
     return Retries().run(attempt, None)
 

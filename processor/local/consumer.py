@@ -77,17 +77,21 @@ class ShardConsumer:
         with self.changed:
             self.polls += 1
             self.polling = True
-        begun = self._clock()
-        records = self.iterator.read()
-        if self._filters:
-            records = [record._replace(matched=self._filters.match(record.event)) for record in records]
-        with self.changed:
-            self.queue.add(records, self._clock())
-            if self.iterator.at_tip:
-                self.queue.tip_at = begun
-                self._tip = (self.polls, self.queue.read_to)
-            self.polling = False
-            self._changed()
+        try:
+            begun = self._clock()
+            records = self.iterator.read()
+            if self._filters:
+                records = [record._replace(matched=self._filters.match(record.event)) for record in records]
+            with self.changed:
+                self.queue.add(records, self._clock())
+                if self.iterator.at_tip:
+                    self.queue.tip_at = begun
+                    self._tip = (self.polls, self.queue.read_to)
+                self._changed()
+        finally:
+            with self.changed:
+                self.polling = False
+                self.changed.notify_all()
 
     def end(self) -> None:
         """Take the shard for read to its end: it does not exist any more."""

@@ -60,7 +60,7 @@ class ShardIterator:
         self.last_error = ""
         self.trimmed = 0
         self._read_at: float | None = None  # when the last read began
-        self._left = False  # it is known to have left records unread
+        self._left_at: float | None = None  # when it had left records unread, if it is known to have done so
 
     def read(self) -> list[Record]:
         """Return the next records; none where there are none, or where the read failed and is to be repeated."""
@@ -89,7 +89,7 @@ class ShardIterator:
         if start.type == "LATEST":
             # Should this call fail, or the iterator expire before the first record: no next one is to begin at a later
             # tip. What this one gives is not compared with any clock.
-            self._start = Start("AT_TIMESTAMP", timestamp=self._clock())
+            self._start = Start("AT_TIMESTAMP", timestamp=math.floor(self._clock()))
         elif start.timestamp is not None:
             # The stream's clock may go in whole seconds, and its iterators may know no timestamps.
             self._since = math.floor(start.timestamp)
@@ -97,10 +97,11 @@ class ShardIterator:
 
     def _notice_trimmed(self, page: Page, begun: float) -> None:
         """Count where what the last read left is not in this one, or where it was longer ago than records are kept."""
-        last = begun if self._read_at is None else self._read_at
-        gone = self._left and (page.records[0].arrival > last if page.records else not page.millis_behind)
-        self.trimmed += gone or begun - last > self._stream.retention_seconds
-        self._left = page.millis_behind > 0
+        left = self._left_at
+        gone = left is not None and (page.records[0].arrival > left if page.records else not page.millis_behind)
+        late = self._read_at is not None and begun - self._read_at > self._stream.retention_seconds
+        self.trimmed += gone or late
+        self._left_at = self._clock() if page.millis_behind else None
         self._read_at = begun
 
     def _young(self, records: list[Record]) -> list[Record]:

@@ -26,7 +26,7 @@ class Lane:
         """Take the records of the next batch from the waiting ones: as many as an invocation holds, one at least."""
         records: list[Record] = []
         size = 0
-        room = room_beside(windows)
+        room = room_beside(None if windows is None else windows.state)
         while self.waiting and len(records) < batch_size:
             record = self.waiting[0][1]
             if records and payload_size(len(records) + 1, size + len(record.event)) > room:
@@ -40,14 +40,14 @@ class Lane:
         return tuple(records)
 
 
-def room_beside(windows: Windows | None) -> int:
-    """Return how many bytes of an invocation are left for records beside the state of their window."""
-    return MAXIMUM_PAYLOAD - (0 if windows is None else len(windows.state) + WINDOW_ROOM)
+def room_beside(state: bytes | None) -> int:
+    """Return how many bytes of an invocation are left for records beside the state of their window, if there is one."""
+    return MAXIMUM_PAYLOAD - (0 if state is None else len(state) + WINDOW_ROOM)
 
 
-def held_by(records: Sequence[Record], windows: Windows | None) -> int:
-    """Return how many of the records, from the first on, one invocation holds."""
-    size, room = 0, room_beside(windows)
+def held_by(records: Sequence[Record], state: bytes | None) -> int:
+    """Return how many of the records, from the first on, one invocation holds beside the state of their window."""
+    size, room = 0, room_beside(state)
     for number, record in enumerate(records):
         size += len(record.event)
         if payload_size(number + 1, size) > room:

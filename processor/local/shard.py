@@ -17,7 +17,7 @@ from processor.local.batch import MAXIMUM_PAYLOAD, Batch, Condition, Outcome, pa
 from processor.local.lane import Lane, held_by
 from processor.local.mapping_settings import MappingSettings
 from processor.local.stream import Record
-from processor.local.window import Windows
+from processor.local.window import FRESH, Windows
 
 BACKOFF_FIRST, BACKOFF_MAXIMUM = 0.1, 10.0
 """Seconds before the first retry, doubled with each failure in a row, and their limit. Lambda's are not documented."""
@@ -211,11 +211,17 @@ class ShardQueue:
     def _fitting(self, lane: Lane, batch: Batch) -> Batch:
         """Return what of the batch one invocation holds; a record that none can is given up.
 
-        The state of a window may have grown since the batch was gathered.
+        The state of a window may have grown since the batch was gathered. Where it leaves no room for a record that a
+        fresh one does, the window ends before it, early.
         """
-        fitting = held_by(batch.records, self.windows)
+        windows = self.windows
+        fitting = held_by(batch.records, None if windows is None else windows.state)
         if fitting == len(batch.records):
             return batch
+        if windows is not None and not fitting and held_by(batch.records[:1], FRESH):
+            windows.early = True
+            lane.pending.append(batch)
+            return Batch(self.shard_id, batch.lane, (), window=windows.part(final=True))
         most = max(fitting, 1)
         if most < len(batch.records):
             lane.pending.append(replace(batch, records=batch.records[most:]))

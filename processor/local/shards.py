@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
@@ -17,7 +18,8 @@ from processor.local.stream import Start, Stream
 
 FROM = "AT_TIMESTAMP "
 """Begins the checkpoint of a shard that is read from LATEST on, while none of its records is finished; then the time of
-the mapping's start, in seconds since 1970: by it alone another mapping knows what has been put since."""
+the mapping's start, in whole seconds since 1970. By it another mapping knows what has been put since, if the stream's
+clock and this machine's agree."""
 
 
 class Shards:
@@ -88,7 +90,7 @@ class Shards:
                 # Where another mapping's checkpoints go on, it knew of what was there at its own start.
                 self._at_start = set() if self.resumed else set(listed)
                 if self._settings.starting_position == "LATEST":
-                    self.resumed |= dict.fromkeys(self._at_start, f"{FROM}{self._polls_from!r}")
+                    self.resumed |= dict.fromkeys(self._at_start, f"{FROM}{math.floor(self._polls_from)}")
             for shard_id, consumer in self.consumers.items():
                 if consumer.iterator.missing and shard_id not in listed:
                     consumer.end()  # deleted, with what was unread in it

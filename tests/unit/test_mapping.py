@@ -358,6 +358,37 @@ def test_records_known_to_be_unread_that_expire_are_counted(kinesis, function, m
     assert (function.texts, mapping.stats.trimmed) == (["a", "c"], 1)
 
 
+def test_a_record_that_comes_while_a_read_is_answered_has_not_expired(
+    kinesis, function, mapping_of, run, clock, monkeypatch
+):
+    monkeypatch.setattr("processor.local.kinesis_stream.READ_LIMIT", 1)
+    put(kinesis, "a")
+    get_records = kinesis.get_records
+
+    def slowly(**arguments):
+        clock.now += 1
+        if "b" not in function.texts:
+            put(kinesis, "b")
+        return get_records(**arguments)
+
+    kinesis.get_records = slowly
+    mapping = mapping_of()
+    run(mapping, 5)
+    assert (set(function.texts), mapping.stats.trimmed) == ({"a", "b"}, 0)
+
+
+def test_a_read_that_breaks_is_no_longer_under_way(kinesis, mapping_of):
+    def broken(**_arguments):
+        raise ConnectionResetError
+
+    kinesis.get_records = broken
+    mapping = mapping_of()
+    with pytest.raises(ConnectionResetError):
+        mapping.step()
+    [consumer] = mapping._consumers()
+    assert not consumer.polling  # disable waits for those that are
+
+
 def test_a_shard_that_is_deleted_under_the_reader_ends_and_its_children_are_read(kinesis, function, mapping_of, run):
     put(kinesis, "a")
     mapping = mapping_of()

@@ -189,6 +189,24 @@ def test_with_latest_a_stream_whose_clock_is_behind_loses_nothing(clock, functio
     assert function.texts == ["after"]
 
 
+@pytest.mark.parametrize("again", ["another mapping", "a failed read"])
+def test_with_latest_a_stream_whose_clock_goes_in_whole_seconds_loses_nothing(clock, function, mapping_of, run, again):
+    clock.now += 0.7
+    kinesis = MemoryKinesis(clock=lambda: int(clock.now))
+    mapping = mapping_of(kinesis, starting_position="LATEST")
+    if again == "a failed read":
+        kinesis.fault = lambda operation, arguments: (
+            client_error("InternalFailure", operation) if operation == "GetRecords" else None
+        )
+    mapping.step()
+    put(kinesis, "after")
+    kinesis.fault = None
+    if again == "another mapping":
+        mapping = mapping_of(kinesis, starting_position="LATEST", checkpoints=mapping.checkpoints)
+    run(mapping)
+    assert function.texts == ["after"]
+
+
 def test_with_latest_shards_that_are_listed_later_than_the_first_time_are_read_whole(
     kinesis, function, mapping_of, run
 ):

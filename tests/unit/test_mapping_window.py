@@ -225,9 +225,7 @@ def test_an_answer_whose_state_is_no_json_is_a_failed_invocation_and_the_next_on
     assert (len(function.events), mapping.stats.errors, mapping.stats.records) == (3, 2, 1)
 
 
-def test_a_record_that_no_invocation_holds_beside_the_state_is_given_up_and_those_behind_it_are_handled(
-    kinesis, function, mapping_of, run
-):
+def test_a_record_that_only_a_fresh_state_leaves_room_for_ends_the_window_early(kinesis, function, mapping_of, run):
     given_up = []
     function.answer = lambda event, state: {"state": {"x": "y" * 1_000_000}}
     put(kinesis, "a")
@@ -235,9 +233,23 @@ def test_a_record_that_no_invocation_holds_beside_the_state_is_given_up_and_thos
     run(mapping, 5)
     put(kinesis, "b", "c" * 4_500_000, "d")
     run(mapping, 10)
-    assert [[text[0] for text in function.texts(event)] for event in function.events] == [["a"], ["b"], ["d"]]
+    assert [[text[0] for text in function.texts(event)] for event in function.events] == [
+        ["a"], ["b"], [], ["c"], ["d"],
+    ]  # fmt: skip
+    assert [event["isWindowTerminatedEarly"] for event in function.events] == [False, False, True, False, False]
+    assert [len(event["state"]) for event in function.events] == [0, 1, 1, 0, 1]
+    assert max(len(json.dumps(event)) for event in function.events) < MAXIMUM_PAYLOAD
+    assert (mapping.stats.records, mapping.stats.discarded, given_up) == (4, 0, [])
+
+
+def test_a_record_that_not_even_a_fresh_state_leaves_room_for_is_given_up(kinesis, function, mapping_of, run):
+    given_up = []
+    put(kinesis, "a", "b" * (MAXIMUM_PAYLOAD * 3 // 4 - 700), "c")
+    mapping = mapping_of(on_failure=given_up.append)
+    run(mapping, 10)
+    assert [function.texts(event) for event in function.events] == [["a"], ["c"]]
     assert [failure["requestContext"]["condition"] for failure in given_up] == ["PayloadTooLarge"]
-    assert (mapping.stats.records, mapping.stats.discarded) == (3, 1)
+    assert (mapping.stats.records, mapping.stats.discarded) == (2, 1)
 
 
 def test_a_window_whose_last_invocation_fails_stops_the_shard_until_it_succeeds(kinesis, function, mapping_of, run):

@@ -20,12 +20,15 @@ class Balance(NamedTuple):
     def of(cls, verdict: Verdict, *, quarantined: int = 0, ignored: int = 0) -> Balance:
         """Add up a verdict. quarantined, ignored: how many more, or fewer, than its records' own rules say."""
         expected = verdict.expected
+        apart = set(verdict.wrongly_quarantined)
+        # Copies of what had no room are in quarantine, each by itself, and none of them is stored.
+        refused = sum(len(places) - 1 for places in expected.places.values() if apart.issuperset(places))
         # What nothing in its own record explains is either told by a model from another one, or ignored.
         unexplained = len(expected.unknown) - expected.ignored["unknown_format"]
         return cls(
             expected.advertisements,
             verdict.found - verdict.optional,
-            expected.copies,
+            expected.copies - refused,
             verdict.quarantined + quarantined,
             expected.ignored.total() + unexplained + ignored,
         )
