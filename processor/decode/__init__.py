@@ -66,8 +66,8 @@ _NAMED = 1 + LOOKS_BORROWED + 5
 """The length of an advertisement that has an Inkbird's name beside such a structure."""
 
 MOST_ASKED = 32
-"""So often may the AD structures of one advertisement ask a maker's decoder, which may look at all the others each time:
-twice what a legacy advertisement and its scan response hold together, in 62 bytes; sensors send one to five."""
+"""So often may the AD structures of one advertisement ask a maker's decoder, which may look at all the others every
+time: twice what a legacy advertisement and its scan response hold together, in 62 bytes; sensors send one to five."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor costs three times as much
 
