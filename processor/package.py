@@ -31,7 +31,7 @@ from pathlib import Path
 PROCESSOR = Path(__file__).resolve().parent
 MANIFEST = ".package"
 """Names what the build put into a function's folder, for the clean-up."""
-RUNTIME = frozenset({"boto3", "botocore"})
+RUNTIME = frozenset({"boto3", "botocore", "urllib3"})
 """What Lambda's Python runtime brings."""
 TASK_ROOT = "/var/task"
 """Where Lambda unpacks the zip; tracebacks name it."""
