@@ -21,6 +21,7 @@ from processor.store.budget import Budget, Metered
 from processor.store.differences import EMPTIED, KINDS, STATE, UNREADABLE, Difference
 from processor.store.rollups import Rollup, Summary
 from processor.store.states import Heard, Latest, State
+from processor.verify.expiry import Kept
 from processor.verify.plan import Plan
 from processor.verify.report import Report
 from processor.verify.verifier import DAY, Verifier
@@ -131,13 +132,17 @@ def _print(report: Report, plan: Plan, settings: Settings, units: float) -> None
     click.echo(f"{report.ranges:,} five-minute ranges of {report.devices:,} devices compared, {units:,.1f} read units")
     if report.retention < settings.retention_days * DAY:
         click.echo(
-            f"Readings are kept for {report.retention / DAY:,.4g} days, as their own expiry says: "
-            f"RETENTION_DAYS={settings.retention_days} is not this deployment's"
+            f"No reading seen is kept for more than {report.retention / DAY:,.4g} days, as their own expiry says: "
+            f"is RETENTION_DAYS={settings.retention_days} this deployment's?"
+            + (" Nothing older is emptied" if plan.empty else "")
         )
     if report.pending:
         click.echo(f"{report.pending:,} pending: younger than {plan.lag:g} s, or changing while they were looked at")
     if report.expired:
         click.echo(f"{report.expired:,} expired: readings may have expired since, so that their roll-ups say more")
+    if report.shortened:
+        click.echo(f"{report.shortened:,} of these only as items nearby are kept for a shorter time than others")
+        show(map(_kept, report.shorteners), "table", "The first of these items")
     if report.caught_up:
         click.echo(f"{report.caught_up:,} caught up while they were looked at")
     for kind, count in report.fixed.items():
@@ -170,12 +175,17 @@ def _object(report: Report, units: float) -> dict[str, Any]:
         "retention_days": report.retention / DAY,
         "pending": report.pending,
         "expired": report.expired,
+        "expired_early": {"ranges": report.shortened, "by": [_kept(each) for each in report.shorteners]},
         "caught_up": report.caught_up,
         "fixed": report.fixed,
         "differences": report.left,
         "unreadable": [str(each) for each in report.unread],
         "first": [row for each in report.first for row in _rows(each)],
     }
+
+
+def _kept(item: Kept) -> dict[str, Any]:
+    return {"device": item.device, "slot": iso(item.slot * 1000), "kept_days": round(item.seconds / DAY, 4)}
 
 
 def _rows(difference: Difference) -> Iterator[dict[str, Any]]:

@@ -34,6 +34,9 @@ from processor.store.tables import (
 from processor.store.unreadable import Note, passed_over
 from processor.store.wire import Client
 
+EVER = 1 << 40
+"""Seconds: no slot is further from 1970, before or after. (DynamoDB refuses BETWEEN 0 AND -15.)"""
+
 
 class Seen(NamedTuple):
     """A device that the table knows: its first and last slot's start (epoch seconds), and how many slots it has."""
@@ -100,6 +103,15 @@ class Reader:
         """Yield the same slots as they are at this moment, those past their expiry too, until DynamoDB deletes them."""
         return self._slots(device, slot_of(start), slot_of(end - 1), exact=True, deadline=deadline, note=note)
 
+    def around(self, device: str, start: int, end: int) -> tuple[Slot | None, Slot | None]:
+        """Return the device's last slot before `start` and its first from `end` on (ms since 1970), None for none.
+
+        They are as at this moment, expired ones too. Nothing is noted of what cannot be read in them.
+        """
+        before = self._slots(device, -EVER, slot_of(start) - 1, forward=False, exact=True, limit=1, note=passed_over)
+        after = self._slots(device, slot_of(end - 1) + 1, EVER, exact=True, limit=1, note=passed_over)
+        return next(before, None), next(after, None)
+
     def extent(self, device: str, start: int, end: int) -> tuple[int, int] | None:
         """Return the starts (epoch seconds) of the device's first and last slot in [start, end) (ms since 1970).
 
@@ -163,6 +175,7 @@ class Reader:
         *,
         forward: bool = True,
         exact: bool = False,
+        limit: int | None = None,
         deadline: float | None = None,
         note: Note | None = None,
     ) -> Iterator[Slot]:
@@ -177,8 +190,8 @@ class Reader:
             body["KeyConditionExpression"] += " AND #s BETWEEN :a AND :b"
             body["ExpressionAttributeNames"] = {"#d": "device", "#s": "slot"}
             body["ExpressionAttributeValues"] |= {":a": {"N": str(first)}, ":b": {"N": str(last)}}
-        if not forward:
-            body["Limit"] = 20  # the latest readings are nearly always in the last slots
+        if limit is not None or not forward:
+            body["Limit"] = limit or 20  # the latest readings are nearly always in the last slots
         if exact:
             body["ConsistentRead"] = True
         pages = self._pages("Query", body, expired=exact, deadline=deadline)

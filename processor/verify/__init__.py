@@ -5,6 +5,7 @@ looked at again after a while, and only what stands unchanged is a difference. W
 the lag, it is *pending*; where readings may have expired, the roll-up outlives them, as it should: *expired*.
 
 plan.py       what to verify
+expiry.py     what may have expired
 report.py     what came of it
 verifier.py   the work
 """

@@ -10,13 +10,23 @@ from typing import Any, NamedTuple, TypeVar
 
 from processor.errors import InvalidWrite
 from processor.settings import Settings
-from processor.store.differences import EXPIRED, STATE, UNREADABLE, Difference, Place, differences, state_difference
+from processor.store.differences import (
+    EMPTIED,
+    EXPIRED,
+    STATE,
+    UNREADABLE,
+    Difference,
+    Place,
+    differences,
+    state_difference,
+)
 from processor.store.reader import Reader
 from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups
 from processor.store.states import STATE_PART, State, States, join, state_of
 from processor.store.tables import SKEW_MS, SLOT_SECONDS, expires_of, start_of
 from processor.store.unreadable import Note, Unread, Unreadable
 from processor.store.wire import Client
+from processor.verify.expiry import Kept, by_expiry, kept, outlived
 from processor.verify.plan import EVER, Plan
 from processor.verify.report import Report
 
@@ -32,29 +42,22 @@ TRIES = 5
 AHEAD = 1000
 """So many jobs are handed to the threads at once."""
 
-FOREVER = 1 << 40
-"""Seconds."""
-
 Job = TypeVar("Job")
 Found = TypeVar("Found")
 
 
 class Day(NamedTuple):
-    """What one device's day came to."""
+    """What one device's day came to. by: the items for whose short lives some of `found` are EXPIRED, one for each."""
 
     device: str
     ranges: int
     found: list[Difference]
+    by: list[Kept]
     state: State | None
 
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and how much there is."""
-
-
-def _kept(slot: int, expires: int | None) -> int:
-    """Return for how many seconds an item is kept, by its expiry; for ever where it has none."""
-    return expires - slot - SLOT_SECONDS if expires else FOREVER
 
 
 class Verifier:
@@ -74,7 +77,8 @@ class Verifier:
         self._rollups = Rollups(client, settings.rollups_table)
         self._rollup_items = Reader(client, settings.rollups_table, threads=threads)
         self._states = States(client, settings.devices_table)
-        self._retention = self._kept = settings.retention_days * DAY
+        self._retention = settings.retention_days * DAY
+        self._longest: int | None = None
         self._threads = threads
         self._clock = clock
         self._sleep = sleep
@@ -89,12 +93,13 @@ class Verifier:
 
     def _verified(self, plan: Plan, progress: Progress) -> Report:
         days = self._days(plan, progress)
-        report = Report(self._kept, len({device for device, _ in days}), unread=self._unread)
+        report = Report(self._most, len({device for device, _ in days}), unread=self._unread)
         states: dict[str, State] = {}
         suspects: dict[Place, int] = {}
         for done, day in enumerate(self._each(lambda place: self._day(*place, plan.span), sorted(days)), 1):
             report.ranges += day.ranges
             report.expired += sum(each.kind == EXPIRED for each in day.found)
+            report.shorten(day.by, plan.shown)
             suspects |= self._suspects(day.found, plan, report)
             if day.state is not None:
                 known = states.get(day.device)
@@ -118,13 +123,13 @@ class Verifier:
     def _starts(self, plan: Plan) -> Iterator[Place]:
         """Yield the device and start of each slot and each roll-up: those of named devices, or of the whole tables.
 
-        Note on the way for how long the readings are kept.
+        Note on the way for how long the longest-lived of the readings is kept.
         """
-        self._kept = self._retention
+        self._longest = None
         if plan.devices is None:
             for item in self._reader.scan(keys_only=True):
                 if (slot := start_of(item, "readings", "slot", SLOT_SECONDS, self._unread.add)) is not None:
-                    self._kept = min(self._kept, _kept(slot, expires_of(item)))
+                    self._longest = max(self._longest or 0, kept(slot, expires_of(item)))
                     yield item["device"]["S"], slot
             for item in self._rollup_items.scan():
                 if (start := start_of(item, "rollups", "start", RANGE_SECONDS, self._unread.add)) is not None:
@@ -133,12 +138,17 @@ class Verifier:
         first, end = plan.span
         for device in plan.devices:
             for found in self._reader.slots(device, first * 1000, end * 1000):
-                self._kept = min(self._kept, _kept(found.start, found.expires))
+                self._longest = max(self._longest or 0, kept(found.start, found.expires))
                 yield device, found.start
             unreadable: list[int] = []
             for rollup in self._rollups.read(device, first, end, note=self._noted(unreadable)):
                 yield device, rollup.start
             yield from ((device, start) for start in unreadable)
+
+    @property
+    def _most(self) -> int:
+        """For how many seconds any reading is kept: the settings may be another deployment's, or nobody's."""
+        return self._retention if self._longest is None else min(self._retention, self._longest)
 
     def _noted(self, starts: list[int]) -> Note:
         """Return what gathers the starts of roll-ups that cannot be read: these can be written anew."""
@@ -160,9 +170,7 @@ class Verifier:
         note = self._noted(unreadable)
         stored = {each.start: each for each in self._rollups.read(device, *span, consistent=True, note=note)}
         slots = list(self._reader.stored(device, span[0] * 1000 - SKEW_MS, span[1] * 1000 + SKEW_MS))
-        # The settings may be another deployment's, or nobody's: what the items themselves say goes before.
-        retention = min((_kept(slot.start, slot.expires) for slot in slots), default=self._kept)
-        horizon = round((self._clock() - min(retention, self._kept)) * 1000)
+        horizon = round((self._clock() - self._retention) * 1000)
         found = list(differences(device, stored, slots, span, horizon, unreadable))
         own = [slot for slot in slots if span[0] <= slot.start < span[1]]
         ranges = len(
@@ -170,7 +178,10 @@ class Verifier:
         )
         if only is not None:
             found = [each for each in found if each.start in only]
-        return Day(device, ranges, found, state_of(device, own))
+        if any(each.kind == EMPTIED for each in found):  # what lies nearest may be another day's
+            before, after = self._reader.around(device, span[0] * 1000 - SKEW_MS, span[1] * 1000 + SKEW_MS)
+            slots = [each for each in (before, *slots, after) if each is not None]
+        return Day(device, ranges, *by_expiry(found, slots, self._clock()), state_of(device, own))
 
     def _behind(self, states: Mapping[str, State]) -> list[Difference]:
         """Return the devices whose stored state is behind. It is read after the readings: it can only be ahead."""
@@ -254,7 +265,7 @@ class Verifier:
 
     def _fixed(self, difference: Difference, plan: Plan) -> tuple[Difference, bool]:
         """Put one difference right where the plan says so; tell whether it is."""
-        if not plan.fixes(difference) or difference.kind == EXPIRED:
+        if not self._to_be_fixed(difference, plan):
             return difference, False
         if isinstance(difference.right, State):
             self._states.join(difference.right)
@@ -267,9 +278,15 @@ class Verifier:
             if not now:
                 return difference, True  # whoever wrote meanwhile wrote what is right
             difference = now[0]
-            if difference.kind == EXPIRED or not plan.fixes(difference):
+            if not self._to_be_fixed(difference, plan):
                 break
         return difference, False
+
+    def _to_be_fixed(self, difference: Difference, plan: Plan) -> bool:
+        """Tell whether the plan says so, and nothing is emptied that is older than any reading that was seen lives."""
+        if difference.kind == EXPIRED or not plan.fixes(difference):
+            return False
+        return difference.kind != EMPTIED or not outlived(difference.start, self._most, self._clock())
 
     def _replaced(self, difference: Difference) -> bool:
         """Write what is right, unless the roll-up has changed since it was compared."""
