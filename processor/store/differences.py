@@ -56,7 +56,11 @@ class Difference(NamedTuple):
 
 
 def kind_of(stored: Rollup | None, right: Rollup | None, worn: bool) -> str | None:
-    """Return what is wrong of a range's roll-up, None where nothing is. worn: some of its readings may have expired."""
+    """Return what is wrong of a range's roll-up, None where nothing is. worn: some of its readings may have expired.
+
+    What expires only makes fewer cells than were counted. Of as many, the last that came was rolled up with all the
+    others that are there, so that what is said of them must be right, however old they are.
+    """
     if stored == right:
         return None
     if stored is None:
@@ -64,10 +68,10 @@ def kind_of(stored: Rollup | None, right: Rollup | None, worn: bool) -> str | No
     there, here = stored.cells, 0 if right is None else right.cells
     if there < here:
         return "stale"
-    if worn:
-        return EXPIRED
     if there == here:
         return "different"
+    if worn:
+        return EXPIRED
     return "foreign" if here else EMPTIED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
+from processor.rollup import Aggregator
 from processor.settings import Settings
 from processor.store.differences import STATE
 from processor.store.reader import Reader
@@ -22,6 +24,7 @@ BASE = 1_700_000_100
 DEVICES = ("CB:B8:33:4C:88:4F", "C0:00:00:00:00:01", "C0:00:00:00:00:02")
 MOMENTS = st.tuples(st.sampled_from(DEVICES), st.integers(-90_000, 90_000), st.integers(0, 3))
 SETTINGS = Settings(writer_threads=2)
+POOL = ThreadPoolExecutor(1)
 
 
 def measure(tables, device, offset, counter):
@@ -81,3 +84,36 @@ def test_what_was_damaged_is_found_and_nothing_else_and_a_fix_makes_it_right(mom
     assert (fixed.passed, fixed.fixed.total()) == (True, len(damaged))
     assert said(store) == right
     assert store.tables["readings"] == before
+
+
+@given(st.lists(st.one_of(MOMENTS, st.integers(0, 29), st.none()), min_size=1, max_size=40))
+def test_what_the_roll_up_function_leaves_is_never_called_wrong_however_items_expire_meanwhile(steps):
+    """All is older than the retention. A moment is measured, a number expires one item, None handles what came."""
+    store, came = MemoryDynamoDB(), []
+    aggregator = Aggregator(
+        Reader(store, "processor-readings"),
+        Rollups(store, "processor-rollups"),
+        States(store, "processor-devices"),
+        None,
+        POOL,
+        retention=86_400,
+        clock=lambda: BASE + 200_000,
+    )
+    for step in (*steps, None):
+        items = store.tables["readings"]
+        if isinstance(step, tuple):
+            device, offset, counter = step
+            measure(store.tables, device, offset % 400, counter)
+            came.append((device, slot_of((BASE + offset % 400) * 1000 + 7)))
+        elif step is not None and items:
+            del items[sorted(items)[step % len(items)]]
+        elif step is None:
+            changes = [
+                {"Keys": {"device": {"S": device}, "slot": {"N": str(start)}}, "SequenceNumber": str(number)}
+                for number, (device, start) in enumerate(came)
+            ]
+            aggregator.roll_up([{"eventName": "MODIFY", "dynamodb": each} for each in changes], 1e9)
+            came.clear()
+    settings = Settings(writer_threads=2, retention_days=1)
+    verifier = Verifier(store, settings, clock=lambda: BASE + 200_000, sleep=lambda seconds: None)
+    assert verifier.verify(Plan()).first == []

@@ -116,6 +116,17 @@ def test_no_item_of_the_devices_own_does_but_beside_what_it_lacks(store, kind):
     assert dict(verify(store).left) == {kind: 1}
 
 
+def test_a_wrong_sum_of_readings_that_are_all_there_is_found_however_old_they_are(store):
+    """Those past their expiry are there until DynamoDB deletes them: that makes fewer of them, not others."""
+    DAMAGES["different"](store)
+    right = store.rollup(A, START)["n"]
+    assert dict(verify(store, days=1).left) == {"different": 1}
+    store.shorten(A, START + 130, 2 * HOUR)
+    assert dict(verify(store).left) == {"different": 1}
+    assert dict(verify(store, Plan(fix=True)).fixed) == {"different": 1}
+    assert (verify(store).passed, store.rollup(A, START)["n"]) == (True, right)
+
+
 def test_where_an_item_beside_what_is_gone_is_kept_for_a_shorter_time_it_is_named(store):
     store.lose(A, START + 100)
     store.shorten(A, START + 130, 2 * HOUR)
