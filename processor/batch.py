@@ -24,6 +24,8 @@ from processor.waiting import AtHand, Entry, Found, Record, Unasked, Waiting
 NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
 PATIENCE_SECONDS = 60.0
 """How long a write may take where no invocation's end limits it; what is then left has failed."""
+LOOKUPS_SHARE = 0.5
+"""The part of the time left in which the registry and keys are asked for: whatever hangs there, the rest is written."""
 MOST_WAITING = 5_000
 """So much may wait at once, and is asked for at once: a flood must not take the memory, nor drive from the registry's
 (REMEMBERED_DEVICES) what was just asked for."""
@@ -51,18 +53,29 @@ class Batch(Ledger):
         """What is known of the sensors' models, by address: from this batch, and from the registry."""
         self.learned: dict[str, str] = {}
         """What this batch itself said of them."""
-        self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
         self._asked = False
         """Whether the registry was asked, and every record heard that may say a model: nothing waits any more."""
         self._waiting: list[Record] = []
         self._held = 0
+        self._within(None)
 
-    def decode(self) -> None:
+    def _within(self, deadline: float | None) -> None:
+        """Ask the registry and for keys until `deadline`, and no longer."""
+        self.rules = rules = self.rules.within(deadline)
+        self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
+
+    def decode(self, deadline: float | None = None) -> None:
         """Decode every record and group what is to be written.
+
+        deadline: time.monotonic() seconds, when all has to be written. A part of the time left is for asking the
+        registry and for keys; what then still waits for them has failed, and all else is written.
 
         A superseded format is ignored where the same record holds the better one, not the same batch: what is
         stored must not depend on how records fall into batches, or a replay would change the table.
         """
+        if deadline is not None:
+            now = time.monotonic()
+            self._within(now + max(0.0, deadline - now) * LOOKUPS_SHARE)
         for place, record in enumerate(self.records):
             kinesis = record["kinesis"]
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)

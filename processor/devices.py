@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from processor.errors import SettingsError, TransientError
+from processor.store.failures import DEADLINE
 from processor.store.registry import Device, Registry
 
 REMEMBERED_SECONDS = 300.0
@@ -182,6 +183,13 @@ class Remembered:
         self.until = until
         self.opened: Opened | None = None
 
+    @property
+    def kept_in(self) -> str | None:
+        """What has to be asked for to have the device's key, in words; None: it has none."""
+        if self.device is None or not (self.device.key or self.device.secret):
+            return None
+        return f"the sealed bindkey of {self.device.address}" if self.device.key else f"the secret {self.device.secret}"
+
     def same_key(self, other: Remembered) -> bool:
         """Tell whether both have their key sealed in the same bytes, or in a secret of the same name."""
         mine, theirs = self.device, other.device
@@ -209,8 +217,11 @@ class Devices(Mapping[str, bytes]):
         self._lock = threading.Lock()
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
 
-    def load(self, addresses: Iterable[str]) -> None:
-        """Ask the registry for those of the devices that are not remembered, all at once."""
+    def load(self, addresses: Iterable[str], *, deadline: float | None = None) -> None:
+        """Ask the registry for those of the devices that are not remembered, all at once, until `deadline`.
+
+        Where it raises, what the registry answered until then is remembered: who asks again gets further.
+        """
         now = self._clock()
         missing = []
         with self._lock:
@@ -219,48 +230,56 @@ class Devices(Mapping[str, bytes]):
                     missing.append(address)
                 else:  # what comes now must not drive it out
                     self._memory.move_to_end(address)
-        if missing:
-            found = self._registry.many(missing)
-            for address in missing:
-                self._keep(address, found.get(address), now)
+        for answer in self._registry.answers(missing, deadline=deadline):
+            now = self._clock()
+            for address, device in answer.items():
+                self._keep(address, device, now)
 
     def ready(self, address: str, *, key: bool = False) -> bool:
         """Tell whether the device, or at least its key, can be told without asking the registry first."""
         return (key and address in self._fixed) or self._recall(address, self._clock()) is not None
 
-    def registered(self, address: str) -> bool:
+    def registered(self, address: str, *, deadline: float | None = None) -> bool:
         """Tell whether somebody registered the device."""
-        device = self._find(address).device
+        device = self._find(address, deadline).device
         return device is not None and device.registered
 
-    def heard(self, address: str) -> str | None:
+    def heard(self, address: str, *, deadline: float | None = None) -> str | None:
         """Return the local name or model that the device once said."""
-        device = self._find(address).device
+        device = self._find(address, deadline).device
         return None if device is None else device.heard
 
-    def learn(self, models: Mapping[str, str]) -> None:
+    def learn(self, models: Mapping[str, str], *, deadline: float | None = None) -> None:
         """Write down what devices say of their models, where the registry does not know it yet.
 
         At most LEARNED_AT_ONCE of them: the others say it again.
         """
         models = dict(islice(models.items(), REMEMBERED_DEVICES))
-        self.load(models)
+        self.load(models, deadline=deadline)
         left = LEARNED_AT_ONCE
         for address, model in models.items():
-            device = self._find(address).device or Device(address)
+            device = self._find(address, deadline).device or Device(address)
             if device.heard != model and left:
                 left -= 1
-                self._registry.put(Device(address, heard=model))
+                self._registry.put(Device(address, heard=model), deadline=deadline)
                 self._keep(address, replace(device, heard=model), self._clock())
 
+    def within(self, deadline: float | None) -> Lookups:
+        """Return the devices as one batch asks for them."""
+        return Lookups(self, deadline)
+
     def __getitem__(self, address: str) -> bytes:
+        return self.key(address, self.within(None))
+
+    def key(self, address: str, lookups: Lookups) -> bytes:
+        """Return a device's bindkey. Raises KeyError where it has none, TransientError where it cannot be had now."""
         fixed = self._fixed.get(address)
         if fixed is not None:
             return fixed
-        found = self._find(address)
+        found = self._find(address, lookups.deadline)
         opened = found.opened
         if opened is None or opened.until <= self._clock():
-            opened = found.opened = self._open(found)
+            opened = found.opened = lookups.once(found.kept_in, lambda: self._open(found))
         if opened.key is None:
             raise KeyError(address)
         return opened.key
@@ -279,9 +298,10 @@ class Devices(Mapping[str, bytes]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
-    def _find(self, address: str) -> Remembered:
+    def _find(self, address: str, deadline: float | None = None) -> Remembered:
         now = self._clock()
-        return self._recall(address, now) or self._keep(address, self._registry.get(address), now)
+        found = self._recall(address, now)
+        return found or self._keep(address, self._registry.get(address, deadline=deadline), now)
 
     def _recall(self, address: str, now: float) -> Remembered | None:
         found = self._memory.get(address)
@@ -298,3 +318,59 @@ class Devices(Mapping[str, bytes]):
             while len(self._memory) > REMEMBERED_DEVICES:
                 self._memory.popitem(last=False)
         return found
+
+
+class Lookups(Mapping[str, bytes]):
+    """The devices as one batch asks for them: not after `deadline`, and not again for a key that cannot be had now.
+
+    deadline: time.monotonic() seconds, or None. What is remembered, is told after it too.
+    """
+
+    def __init__(self, devices: Devices, deadline: float | None) -> None:
+        self._devices = devices
+        self.deadline = deadline
+        self.ready = devices.ready
+        self._refused: dict[str, TransientError] = {}
+
+    def within(self, deadline: float | None) -> Lookups:
+        """Return the devices as another batch asks for them."""
+        return Lookups(self._devices, deadline)
+
+    def load(self, addresses: Iterable[str]) -> None:
+        """Prepare to be asked for these devices, all at once."""
+        self._devices.load(addresses, deadline=self.deadline)
+
+    def registered(self, address: str) -> bool:
+        """Tell whether somebody registered the device."""
+        return self._devices.registered(address, deadline=self.deadline)
+
+    def heard(self, address: str) -> str | None:
+        """Return what the device once said of its model."""
+        return self._devices.heard(address, deadline=self.deadline)
+
+    def learn(self, models: Mapping[str, str]) -> None:
+        """Remember what devices say of their models."""
+        self._devices.learn(models, deadline=self.deadline)
+
+    def once(self, what: str | None, ask: Callable[[], Opened]) -> Opened:
+        """Ask for a key, unless that was refused before, or it is too late. what: where it is kept, if it is."""
+        if what is None:
+            return ask()
+        if what in self._refused:
+            raise self._refused[what].with_traceback(None)
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise TransientError(DEADLINE, f"no time was left to ask for {what}")
+        try:
+            return ask()
+        except TransientError as error:
+            self._refused[what] = error
+            raise
+
+    def __getitem__(self, address: str) -> bytes:
+        return self._devices.key(address, self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._devices)
+
+    def __len__(self) -> int:
+        return len(self._devices)

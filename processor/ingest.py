@@ -38,7 +38,7 @@ class Ingest:
         started = time.perf_counter()
         deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
         batch = Batch(event.get("Records") or [], self._rules)
-        batch.decode()
+        batch.decode(deadline)
         decoded = time.perf_counter()
         outcome = self._writer.write(batch.groups.values(), deadline=deadline)
         batch.settle(outcome)

@@ -22,7 +22,7 @@ from processor.errors import InvalidWrite, StoreError
 from processor.settings import Settings
 from processor.store.reader import Reader
 from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, ranges_of, rollup_of, window
-from processor.store.states import State, States, join, state_of
+from processor.store.states import Known, State, States, join, state_of
 from processor.store.tables import SLOT_MS
 from processor.store.unreadable import Unread
 from processor.store.wire import Client
@@ -30,6 +30,9 @@ from processor.telemetry import Telemetry, ages, usage
 
 MARGIN_SECONDS = 3.0
 """Kept free before the invocation's deadline, for the log and the answer."""
+
+STATES_SHARE = 0.5
+"""The part of the time left in which devices' states are read; the rest is for writing them, though reads be slow."""
 
 RUN = 12
 """So many neighbouring ranges are read at once: an hour, which bounds the memory that a replay takes."""
@@ -212,19 +215,21 @@ class Aggregator:
     def _join_states(self, runs: Iterable[Run], deadline: float) -> int:
         """Join what the runs saw of each device into its state; return how many devices that changed."""
         states: dict[str, State] = {}
-        for run in runs:
+        for run in sorted(runs, key=lambda run: run.lowest):  # what is read first must be what the checkpoint passes
             if run.state is not None:
                 there = states.get(run.device)
                 states[run.device] = run.state if there is None else join(there, run.state)
+        known: dict[str, Known | None] = {}
+        now = time.monotonic()
         try:
-            known = self._states.known(states, deadline=deadline)
-        except StoreError as error:
-            _fail(runs, states, str(error))
-            return 0
+            for answer in self._states.answers(states, deadline=now + (deadline - now) * STATES_SHARE):
+                known |= answer
+        except StoreError as error:  # the others go on: each invocation gets further
+            _fail(runs, states.keys() - known.keys(), str(error))
         changed = 0
         jobs = {
-            device: self._pool.submit(self._states.join, state, known.get(device, (None, None)), deadline=deadline)
-            for device, state in states.items()
+            device: self._pool.submit(self._states.join, states[device], there or (None, None), deadline=deadline)
+            for device, there in known.items()
         }
         for device, job in jobs.items():
             try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 from processor.decode import NO_KEYS
 from processor.decode.gateways import ALL, Known
 from processor.errors import SettingsError
 from processor.settings import Settings
+
+T = TypeVar("T")
 
 
 class Limits(NamedTuple):
@@ -53,6 +55,14 @@ class Directory(Protocol):
         """Remember what devices say of their models."""
 
 
+@runtime_checkable
+class Asked(Protocol):
+    """A directory, or keys, that others have to be asked for: by one batch until a deadline (devices.Lookups)."""
+
+    def within(self, deadline: float | None) -> Self:
+        """Return the same as one batch asks for it: not after `deadline` (time.monotonic() seconds)."""
+
+
 class Historic:
     """A directory for records of the past: what they say of a model is learned only where nothing is known yet.
 
@@ -64,6 +74,10 @@ class Historic:
         self._learn = learn
         self.load, self.ready = devices.load, devices.ready
         self.registered, self.heard = devices.registered, devices.heard
+
+    def within(self, deadline: float | None) -> Historic:
+        """Return the same as one batch asks for it."""
+        return Historic(_within(self._devices, deadline), learn=self._learn)
 
     def learn(self, models: Mapping[str, str]) -> None:
         """Remember the models of those devices that have said nothing so far."""
@@ -105,6 +119,19 @@ class Rules(NamedTuple):
     def historic(self, *, learn: bool = True) -> Rules:
         """Return the same rules for records of the past, which teach the registry nothing that it knows better."""
         return self if self.devices is None else self._replace(devices=Historic(self.devices, learn=learn))
+
+    def within(self, deadline: float | None) -> Rules:
+        """Return the same rules for one batch, whose registry and keys are not asked after `deadline`.
+
+        deadline: time.monotonic() seconds, or None.
+        """
+        if self.devices is None:
+            return self
+        return self._replace(devices=_within(self.devices, deadline), keys=_within(self.keys, deadline))
+
+
+def _within(asked: T, deadline: float | None) -> T:
+    return asked.within(deadline) if isinstance(asked, Asked) else asked
 
 
 def known_gateways(settings: Settings) -> Known:

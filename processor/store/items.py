@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from processor.errors import StoreError, TransientError
+from processor.store.failures import DEADLINE
+from processor.store.retries import pause
 from processor.store.tables import AttributeValue
 from processor.store.wire import Client
 
@@ -15,6 +19,7 @@ BATCH = 100
 """BatchGetItem takes at most so many keys."""
 
 ROUNDS = 8
+"""So many answers of which none reads a key are taken where no deadline says how long to go on."""
 
 REFUSED = "ConditionalCheckFailedException"
 NAME = re.compile(r"#(\w+)")
@@ -41,17 +46,53 @@ def get_items(
     deadline: float | None = None,
 ) -> Iterator[dict[str, AttributeValue]]:
     """Yield those of the items that the table has, in no order. No key may come twice."""
+    for _, items in answers(client, table, keys, consistent=consistent, deadline=deadline):
+        yield from items
+
+
+def answers(
+    client: Client,
+    table: str,
+    keys: Iterable[dict[str, AttributeValue]],
+    *,
+    consistent: bool = False,
+    deadline: float | None = None,
+) -> Iterator[tuple[list[dict[str, AttributeValue]], list[dict[str, AttributeValue]]]]:
+    """Yield, answer by answer, the keys that were read and those of their items that the table has.
+
+    A table of provisioned capacity reads what it has units for, and leaves the rest unread: that is asked for again
+    after a pause, until `deadline` (time.monotonic() seconds), or without one until ROUNDS answers in a row read
+    nothing. Raises TransientError then: what was yielded before stays true.
+    """
     waiting = iter(keys)
     while batch := list(islice(waiting, BATCH)):
-        for _ in range(ROUNDS):
+        made = idle = 0
+        while batch:
+            if made:
+                _wait(made, table, len(batch), deadline)
+            made += 1
             wanted: dict[str, Any] = {"Keys": batch, "ConsistentRead": consistent}
             answer = client.call("BatchGetItem", {"RequestItems": {table: wanted}}, deadline=deadline)
-            yield from answer["Responses"].get(table, ())
-            batch = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
-            if not batch:
-                break
-        else:
-            raise TransientError("ThrottlingException", f"{table}: {len(batch)} keys left unread after {ROUNDS} tries")
+            left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            read = [key for key in batch if key not in left] if left else batch
+            if read:
+                idle = 0
+                yield read, answer["Responses"].get(table, [])
+            else:
+                idle += 1
+                if deadline is None and idle >= ROUNDS:
+                    raise TransientError(
+                        "ThrottlingException", f"{table}: {len(batch)} keys left unread after {ROUNDS} tries"
+                    )
+            batch = left
+
+
+def _wait(made: int, table: str, left: int, deadline: float | None) -> None:
+    """Pause before keys that were left unread are asked for again. Raises TransientError where no time is left."""
+    seconds = pause(made, random.random())  # noqa: S311 - a pause, no secret
+    if deadline is not None and time.monotonic() + seconds >= deadline:
+        raise TransientError(DEADLINE, f"{table}: {left} keys left unread: its read capacity did not suffice in time")
+    time.sleep(seconds)
 
 
 def set_item(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from processor.errors import StoreError
 from processor.reading import Reading, Value
-from processor.store.items import get_items, pages
+from processor.store.items import answers, pages
 from processor.store.tables import AttributeValue
 from processor.store.unreadable import Unreadable
 from processor.store.wire import Client
@@ -83,21 +83,33 @@ class Registry:
         self._client = client
         self._table = table
 
-    def get(self, address: str) -> Device | None:
+    def get(self, address: str, *, deadline: float | None = None) -> Device | None:
         """Return one device; None where the table does not know it."""
-        return self.many([address]).get(address)
+        (found,) = self.answers([address], deadline=deadline)
+        return found[address]
 
     def many(self, addresses: Iterable[str]) -> dict[str, Device]:
         """Return those of the devices that the table knows, by address."""
-        keys = [{"device": {"S": address}} for address in dict.fromkeys(addresses)]
-        return {item["device"]["S"]: device_of(item) for item in get_items(self._client, self._table, keys)}
+        found = (each for answer in self.answers(addresses) for each in answer.items())
+        return {address: device for address, device in found if device is not None}
+
+    def answers(self, addresses: Iterable[str], *, deadline: float | None = None) -> Iterator[dict[str, Device | None]]:
+        """Yield the devices, answer by answer, as they are read; None for those that the table does not know.
+
+        Raises what `Client.call` does, after what was read before it; none is asked for after `deadline`.
+        """
+        keys: list[dict[str, AttributeValue]] = [{"device": {"S": address}} for address in dict.fromkeys(addresses)]
+        for read, items in answers(self._client, self._table, keys, deadline=deadline):
+            found: dict[str, Device | None] = dict.fromkeys(key["device"]["S"] for key in read)
+            found.update((item["device"]["S"], device_of(item)) for item in items)
+            yield found
 
     def all(self) -> Iterator[Device]:
         """Yield every device, in no order."""
         for items in pages(self._client, "Scan", {"TableName": self._table}):
             yield from map(device_of, items)
 
-    def put(self, device: Device) -> None:
+    def put(self, device: Device, *, deadline: float | None = None) -> None:
         """Set what `device` says; what it leaves out stays as it is in the table."""
         values = {name: {"S": text} for name in TEXTS if (text := getattr(device, name))}
         if device.calibration:
@@ -122,6 +134,7 @@ class Registry:
                 "ExpressionAttributeNames": names,
                 "ExpressionAttributeValues": {f":{n}": value for n, value in enumerate(values.values())},
             },
+            deadline=deadline,
         )
 
 

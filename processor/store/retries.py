@@ -22,6 +22,11 @@ BASE = 0.025
 CAP = 1.0
 
 
+def pause(made: int, drawn: float) -> float:
+    """Return the seconds to wait after so many attempts. drawn: evenly, from 0 to 1."""
+    return drawn * min(CAP, BASE * 2.0 ** min(made - 1, 30))  # a power of some thousand is no float any more
+
+
 class Retries:
     """Runs attempts until one succeeds, fails for good, or time or number is used up.
 
@@ -53,11 +58,11 @@ class Retries:
                 return attempt()
             except TransientError as failed:
                 error = failed
-            pause = self._uniform() * min(CAP, BASE * 2 ** (made - 1))
-            late = deadline is not None and self._monotonic() + pause >= deadline
+            seconds = pause(made, self._uniform())
+            late = deadline is not None and self._monotonic() + seconds >= deadline
             if made >= self._attempts or late or not retryable(error):
                 break
-            self._sleep(pause)
+            self._sleep(seconds)
         if error is None:
             raise TransientError(DEADLINE, "no time was left to start a request")
         error.add_note(f"attempt {made} of at most {self._attempts}")

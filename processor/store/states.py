@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from processor.errors import TransientError
 from processor.reading import Value, key_of, quantity
-from processor.store.items import REFUSED, get_items, set_item
+from processor.store.items import REFUSED, answers, set_item
 from processor.store.registry import device_of
 from processor.store.tables import AttributeValue, Slot, attribute_value, measured, rssi_of
 from processor.store.unreadable import Note, Unreadable, passed_over
@@ -187,14 +187,29 @@ class States:
         self, devices: Iterable[str], *, deadline: float | None = None, note: Note = passed_over
     ) -> dict[str, Known]:
         """Return the devices' states and revisions, by device; of those only that have an item."""
-        keys = [{"device": {"S": device}} for device in dict.fromkeys(devices)]
-        found: dict[str, Known] = {}
-        for item in get_items(self._client, self._table, keys, consistent=True, deadline=deadline):
-            device = device_of(item)
-            for each in device.unreadable:
-                note(each)
-            found[device.address] = state_from(item, note), item.get("revision")
-        return found
+        return {
+            device: known
+            for answer in self.answers(devices, deadline=deadline, note=note)
+            for device, known in answer.items()
+            if known is not None
+        }
+
+    def answers(
+        self, devices: Iterable[str], *, deadline: float | None = None, note: Note = passed_over
+    ) -> Iterator[dict[str, Known | None]]:
+        """Yield the same, answer by answer, as they are read; None for those that have no item.
+
+        Raises what `Client.call` does, after what was read before it; none is asked for after `deadline`.
+        """
+        keys: list[dict[str, AttributeValue]] = [{"device": {"S": device}} for device in dict.fromkeys(devices)]
+        for read, items in answers(self._client, self._table, keys, consistent=True, deadline=deadline):
+            found: dict[str, Known | None] = dict.fromkeys(key["device"]["S"] for key in read)
+            for item in items:
+                device = device_of(item)
+                for each in device.unreadable:
+                    note(each)
+                found[device.address] = state_from(item, note), item.get("revision")
+            yield found
 
     def join(self, state: State, known: Known = (None, None), *, deadline: float | None = None) -> bool:
         """Join a state into the table's; tell whether that changed anything there.

@@ -188,9 +188,9 @@ def test_the_registry_is_asked_once_in_a_while_for_absent_devices_too(aws, regis
     asked = []
 
     class Counting(Registry):
-        def many(self, addresses):
+        def answers(self, addresses, *, deadline=None):
             asked.append(list(addresses))
-            return super().many(asked[-1])
+            return super().answers(asked[-1], deadline=deadline)
 
     devices = Devices(Counting(registry._client, "processor-devices"), vault(aws), clock=lambda: now[0])
     devices.load([MINE, HERS])

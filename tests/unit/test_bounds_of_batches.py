@@ -233,14 +233,14 @@ def test_a_flood_of_names_takes_a_bounded_number_of_calls():
     calls = []
 
     class Table:
-        def many(self, addresses):
-            calls.append("many")
-            return {}
+        def answers(self, addresses, *, deadline):
+            calls.append("answers")
+            yield dict.fromkeys(addresses)
 
-        def get(self, address):
+        def get(self, address, *, deadline):
             calls.append("get")
 
-        def put(self, device):
+        def put(self, device, *, deadline):
             assert isinstance(device, Device)
             calls.append("put")
 
