@@ -20,8 +20,13 @@ from processor.rules import Rules
 from processor.store.writer import Outcome, Writer
 from processor.telemetry import Telemetry, ages, usage
 
-MARGIN_SECONDS = 6.0
-"""Kept free before the invocation's deadline: for quarantine (two tries of S3), the log and the answer."""
+MARGIN_SECONDS = 10.0
+"""Kept free before the invocation's deadline: for quarantine, the log and the answer.
+
+Quarantine's two tries of S3 take 2 x 3 s (apex/functions/ingest/main.py) and botocore's pause between them up to 1 s;
+before the first, boto3 is imported and a client made, 0.2 s of a CPU, of which 256 MB of memory have a seventh."""
+MARGIN_SHARE = 0.75
+"""No more of the time than this: a function of a few seconds must write, too."""
 
 
 class Ingest:
@@ -36,7 +41,8 @@ class Ingest:
     def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Handle one batch of Kinesis records; return the lowest failed sequence number in Lambda's terms."""
         started = time.perf_counter()
-        deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+        left = context.get_remaining_time_in_millis() / 1000
+        deadline = time.monotonic() + max(0.0, left - min(MARGIN_SECONDS, left * MARGIN_SHARE))
         batch = Batch(event.get("Records") or [], self._rules)
         batch.decode(deadline)
         decoded = time.perf_counter()

@@ -220,6 +220,9 @@ class Known:
     def registered(self, address):
         return address in self.addresses
 
+    def lacking(self, address):
+        return ""
+
     def heard(self, address):
         return None
 
@@ -341,13 +344,20 @@ def test_the_lowest_number_is_found_as_a_number_and_given_as_it_came(handler, co
 def test_with_its_time_up_the_handler_writes_nothing_and_asks_for_the_batch_again(
     handler, context, kinesis_event, table
 ):
-    context.get_remaining_time_in_millis = lambda: 1_000
+    context.get_remaining_time_in_millis = lambda: 0
     run = handler()
     event = kinesis_event(listed(rawv2(1)), listed(rawv2(2)))
     answer = run.ingest.handle(event, context)
     assert answer["batchItemFailures"][0]["itemIdentifier"] == event["Records"][0]["kinesis"]["sequenceNumber"]
     count(run.ledger, received=2, failed=2)
     assert not table.calls
+
+
+def test_a_function_of_a_few_seconds_writes_too(handler, context, kinesis_event):
+    context.get_remaining_time_in_millis = lambda: 8_000
+    run = handler()
+    run.ingest.handle(kinesis_event(listed(rawv2(1))), context)
+    count(run.ledger, received=1, stored=1)
 
 
 def test_a_write_that_dynamodb_calls_invalid_is_quarantined_alone(handler, context, kinesis_event, table):
