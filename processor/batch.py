@@ -341,7 +341,8 @@ class Batch(Ledger):
     def _keyless(self, source: Source, error: KeyMissing) -> None:
         """Keep what a registered sensor encrypted, for its key may come; a neighbour's is ignored."""
         if self._registered(error.device):
-            self.reject(*source, error.reason, str(error))
+            why = self.rules.devices.lacking(error.device) if self.rules.devices is not None else ""
+            self.reject(*source, error.reason, f"{error}: {why}" if why else str(error))
         else:
             self.ignore("no_key")
 

@@ -31,6 +31,7 @@ SOON_SECONDS = 10.0
 """What is forgotten within so many seconds is asked for with the rest: else each would be, alone, a moment later."""
 LOST = frozenset((
     # Secrets Manager, GetSecretValue. Each secret names the KMS key that protects it: even that is its device's alone.
+    "AccessDeniedException",  # it is not among those that the function may read; of KMS: that key is not
     "ResourceNotFoundException",  # there is no such secret, or it has no value yet
     "InvalidRequestException",  # it is being deleted, or another service manages it
     "InvalidParameterException",  # its name is none
@@ -43,13 +44,18 @@ LOST = frozenset((
     "NotFoundException",  # … under a KMS key that was deleted: nothing brings it back
 ))  # fmt: skip
 """What Secrets Manager and KMS answer about one device's key, and what asking again does not mend. What the device says
-is kept in quarantine, whole, until its registration is put right.
+is kept in quarantine, whole, until its registration, or a right, is put right: that is noticed within
+REMEMBERED_SECONDS.
 
-Not among them is what concerns every device alike and mends by itself or by one hand, so that the record waits:
-DisabledException and KMSInvalidStateException (the KMS key is disabled, or to be deleted: both can be undone),
-KeyUnavailableException, DependencyTimeoutException, KMSInternalException, InternalServiceError, throttling, and
-AccessDeniedException (the function's role, or the key's policy). Sources: AWS Secrets Manager API Reference,
-GetSecretValue and Common Errors; AWS KMS API Reference, Decrypt; AWS KMS Developer Guide, "Key states".
+Access is granted by KMS key and by the names of secrets (infra/terraform/functions.tf). So a key that was sealed under
+another one, and a secret of another name (there or not: IAM does not tell), are denied to their own device, while
+every other one's can be had; and where a right is taken from all, quarantine loses nothing, as a shard does that waits
+for longer than its records are kept.
+
+Not among them is what mends by itself or by one hand, so that the record waits: DisabledException and
+KMSInvalidStateException (the KMS key is disabled, or to be deleted: both can be undone), KeyUnavailableException,
+DependencyTimeoutException, KMSInternalException, InternalServiceError, and throttling. Sources: AWS Secrets Manager API
+Reference, GetSecretValue and Common Errors; AWS KMS API Reference, Decrypt; AWS KMS Developer Guide, "Key states".
 """
 LEARNED_AT_ONCE = 100
 """So many models are written down in one go: a flood of names must not take the time that a batch has."""
@@ -60,6 +66,8 @@ class Opened(NamedTuple):
 
     key: bytes | None
     until: float
+    why: str = ""
+    """Why it cannot be had, where a device should have one."""
 
     def __repr__(self) -> str:
         """Say nothing of the key."""
@@ -88,7 +96,8 @@ class Vault:
     def open(self, device: Device) -> Opened:
         """Return a device's bindkey, 16 bytes; None where it has none.
 
-        Raises SettingsError for one that is lost, or is no key, and TransientError where it cannot be had now.
+        So it is for a secret that is lost. Raises SettingsError for a sealed key that is, and for what is no key, and
+        TransientError where it cannot be had now.
         """
         if device.key:
             context = {"device": device.address}
@@ -98,7 +107,7 @@ class Vault:
         elif device.secret:
             held, until = self._secret(device.secret)
             if isinstance(held, SettingsError):
-                raise SettingsError(str(held))
+                return Opened(None, until, str(held))
             key = _key_in(held, device)
         else:
             return Opened(None, math.inf)
@@ -136,7 +145,7 @@ def _asking(what: str) -> Iterator[None]:
     except Exception as error:  # whatever botocore raises
         answer = getattr(error, "response", None) or {}  # botocore's ReadTimeoutError has one that is None
         if answer.get("Error", {}).get("Code") in LOST:
-            raise SettingsError(f"{what} is lost: {error}") from None
+            raise SettingsError(f"{what} cannot be had: {error}") from None
         raise TransientError(type(error).__name__, f"the bindkey cannot be had: {error}") from error
 
 
@@ -244,6 +253,11 @@ class Devices(Mapping[str, bytes]):
         device = self._find(address, deadline).device
         return device is not None and device.registered
 
+    def lacking(self, address: str) -> str:
+        """Tell why a device's key cannot be had, if that is known."""
+        found = self._recall(address, self._clock())
+        return "" if found is None or found.opened is None else found.opened.why
+
     def heard(self, address: str, *, deadline: float | None = None) -> str | None:
         """Return the local name or model that the device once said."""
         device = self._find(address, deadline).device
@@ -288,8 +302,8 @@ class Devices(Mapping[str, bytes]):
         """Return a device's key. One that is lost, or is no key, is as good as none: its device alone must suffer."""
         try:
             return Opened(None, found.until) if found.device is None else self._vault.open(found.device)
-        except SettingsError:
-            return Opened(None, found.until)
+        except SettingsError as error:
+            return Opened(None, found.until, str(error))
 
     def __iter__(self) -> Iterator[str]:
         known = (address for address, found in self._memory.items() if found.opened and found.opened.key)
@@ -329,7 +343,7 @@ class Lookups(Mapping[str, bytes]):
     def __init__(self, devices: Devices, deadline: float | None) -> None:
         self._devices = devices
         self.deadline = deadline
-        self.ready = devices.ready
+        self.ready, self.lacking = devices.ready, devices.lacking
         self._refused: dict[str, TransientError] = {}
 
     def within(self, deadline: float | None) -> Lookups:

@@ -48,6 +48,9 @@ class Directory(Protocol):
     def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
 
+    def lacking(self, address: str) -> str:
+        """Tell why a device's key cannot be had, if that is known."""
+
     def heard(self, address: str) -> str | None:
         """Return what the device once said of its model."""
 
@@ -72,7 +75,7 @@ class Historic:
     def __init__(self, devices: Directory, *, learn: bool = True) -> None:
         self._devices = devices
         self._learn = learn
-        self.load, self.ready = devices.load, devices.ready
+        self.load, self.ready, self.lacking = devices.load, devices.ready, devices.lacking
         self.registered, self.heard = devices.registered, devices.heard
 
     def within(self, deadline: float | None) -> Historic:

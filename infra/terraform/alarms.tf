@@ -155,7 +155,7 @@ resource "aws_cloudwatch_metric_alarm" "failed_invocations" {
   alarm_description   = <<-EOT
     The mapping of ${each.key} hands over batches that do not go through (an error, a throttle, a record given back), for
     minutes. They are retried: nothing is lost yet. The saved query "errors" shows why; DynamoDB's throttles and
-    permissions (AccessDenied, KMS) are the usual causes.
+    permissions (AccessDenied) and a disabled KMS key are the usual causes.
   EOT
   namespace           = "AWS/Lambda"
   metric_name         = "FailedInvokeEventCount"

@@ -191,7 +191,7 @@ def _warn_of_secrets(devices: Iterable[Device], settings: Settings) -> None:
         if device.secret and not device.secret.rpartition(":secret:")[2].startswith(granted):
             click.echo(
                 f"{device.address}: ingest may read secrets called {granted}… only (infra/terraform), not "
-                f"{device.secret}: while access is denied, the records that need it hold their shard up",
+                f"{device.secret}: while access is denied, what the device encrypts waits in quarantine (key_missing)",
                 err=True,
             )
 

@@ -134,7 +134,7 @@ def test_a_file_with_a_mistake_registers_nobody_and_names_its_place(registry, tm
     ],
 )
 def test_a_secret_that_the_function_may_not_read_is_warned_of(aws, monkeypatch, tmp_path, secret, warned):
-    """It would be denied to the function, which takes that for a failure of its own and waits."""
+    """It would be denied to the function, and what the device encrypts would go to quarantine."""
     tables.create(aws.client("dynamodb"), "shop-prod-")
     monkeypatch.setenv("TABLE_PREFIX", "shop-prod-")
     source = tmp_path / "fleet.csv"
@@ -213,8 +213,9 @@ def refusing(code):
     return Vault(lambda: SimpleNamespace(decrypt=refuse), lambda: SimpleNamespace(get_secret_value=refuse))
 
 
+# AccessDeniedException is none of them: access is granted by KMS key and name of secret, so it may concern one device.
 MENDED = [
-    "AccessDeniedException", "DependencyTimeoutException", "DisabledException", "InternalServiceError",
+    "DependencyTimeoutException", "DisabledException", "InternalServiceError",
     "KMSInternalException", "KMSInvalidStateException", "KeyUnavailableException", "ThrottlingException",
 ]  # fmt: skip
 
@@ -250,8 +251,8 @@ def test_where_nobody_answers_for_the_keys_the_record_comes_again(registry, erro
 
 
 @pytest.mark.parametrize("code", [
-    "DecryptionFailure", "InvalidParameterException", "InvalidRequestException", "ResourceNotFoundException",
-    "ValidationException",
+    "AccessDeniedException", "DecryptionFailure", "InvalidParameterException", "InvalidRequestException",
+    "ResourceNotFoundException", "ValidationException",
 ])  # fmt: skip
 def test_a_secret_that_cannot_be_had_stops_its_own_device_and_no_shard(registry, code):
     registry.put(Device(MINE, secret="fleet/keys"))
@@ -259,8 +260,8 @@ def test_a_secret_that_cannot_be_had_stops_its_own_device_and_no_shard(registry,
 
 
 @pytest.mark.parametrize("code", [
-    "IncorrectKeyException", "InvalidCiphertextException", "InvalidKeyUsageException", "NotFoundException",
-    "ValidationException",
+    "AccessDeniedException", "IncorrectKeyException", "InvalidCiphertextException", "InvalidKeyUsageException",
+    "NotFoundException", "ValidationException",
 ])  # fmt: skip
 def test_a_sealed_key_that_nothing_opens_stops_its_own_device_and_no_shard(registry, code):
     registry.put(Device(MINE, key=b"sealed"))

@@ -52,6 +52,9 @@ class Everybody:
     def registered(self, address):
         return True
 
+    def lacking(self, address):
+        return ""
+
     def heard(self, address):
         return None
 

@@ -560,6 +560,9 @@ class Learned:
     def ready(self, address, *, key=False):
         return True
 
+    def lacking(self, address):
+        return ""
+
     def heard(self, address):
         return self.models.get(address)
 
