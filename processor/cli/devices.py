@@ -17,7 +17,6 @@ import click
 
 from processor.cli.show import FORMATS, show, warn_of
 from processor.cli.times import iso
-from processor.devices import Vault
 from processor.errors import DecodeError, SettingsError
 from processor.reading import device_id, quantity
 from processor.settings import Settings
@@ -25,6 +24,7 @@ from processor.store import client
 from processor.store.reader import Reader
 from processor.store.registry import Calibration, Device, Registry
 from processor.store.unreadable import Unread
+from processor.vault import Vault
 
 COLUMNS = ("address", "name", "site", "model", "calibration", "key", "secret")
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"

@@ -20,7 +20,7 @@ from processor.dashboard.guard import loopback
 from processor.dashboard.health import Health
 from processor.dashboard.rejected import Rejected
 from processor.dashboard.series import Series
-from processor.devices import Devices, Vault
+from processor.devices import Devices
 from processor.errors import LocalError, SettingsError
 from processor.quarantine import Quarantine
 from processor.redrive import Redrive
@@ -29,6 +29,7 @@ from processor.settings import Settings
 from processor.store.registry import Registry
 from processor.store.wire import Client
 from processor.store.writer import Writer
+from processor.vault import Vault
 
 PORT = 8787
 START_SECONDS = 30

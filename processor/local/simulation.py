@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from processor.devices import Devices, Vault
+from processor.devices import Devices
 from processor.errors import LocalError, TransientError
 from processor.ingest import Ingest
 from processor.local.check import Verdict, compare
@@ -36,6 +36,7 @@ from processor.store.rollups import Rollup, Rollups, ranges_of, rollup_of
 from processor.store.tables import slot
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
+from processor.vault import Vault
 
 TICK = 1.0
 """Seconds between two steps: how often Lambda polls a shard."""

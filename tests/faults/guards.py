@@ -195,13 +195,13 @@ processor.store.wire.Wire._parsed = believed
     Guard("a key that cannot be had is a failure", "a key that cannot be had now is a failure, not a rejection", {
         LOST: ("kms-disabled",),
     }, """
-import processor.devices
+import processor.devices, processor.vault
 opened = processor.devices.Devices._open
 def careless(self, found):
     try:
         return opened(self, found)
     except Exception:
-        return processor.devices.Opened(None, found.until)
+        return processor.vault.Opened(None, found.until)
 processor.devices.Devices._open = careless
 processor.devices.Devices.registered = lambda self, address, *, deadline=None: False
 """),

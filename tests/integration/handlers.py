@@ -11,12 +11,12 @@ import orjson
 
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
-from processor.devices import Vault
 from processor.local.function import Function
 from processor.local.system import FUNCTIONS
 from processor.settings import Settings
 from processor.store import client, tables
 from processor.store.registry import Device, Registry
+from processor.vault import Vault
 
 PREFIX = "processor-local"
 BUCKET = f"{PREFIX}-bucket"

@@ -16,13 +16,14 @@ from click.testing import CliRunner
 from processor.cli import main
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
-from processor.devices import Devices, Vault
+from processor.devices import Devices
 from processor.errors import SettingsError, TransientError
 from processor.local.system import System
 from processor.reading import Reading
 from processor.settings import Settings
 from processor.store import client, tables
 from processor.store.registry import Calibration, Device, Registry
+from processor.vault import Vault
 
 KEY = bytes(range(16))
 HERS, MINE, THEIRS = (f"AA:00:00:00:00:0{n}" for n in (1, 2, 3))

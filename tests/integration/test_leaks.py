@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from processor.batch import Batch
-from processor.devices import Devices, Vault
+from processor.devices import Devices
 from processor.errors import SHOWN_BYTES
 from processor.local.environment import HandlerError
 from processor.rules import Rules
 from processor.settings import Settings
 from processor.store.credentials import Credentials
 from processor.store.registry import Device
+from processor.vault import Vault
 from tests.integration.handlers import (
     BUCKET,
     BY_KMS,

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.devices import REMEMBERED_SECONDS
 from processor.local.mapping import MappingSettings
 from processor.local.simulation import Odds, Simulation
 from processor.store.registry import Registry
 from processor.store.tables import slot
+from processor.vault import REMEMBERED_SECONDS
 
 ROUGH = Odds(
     crash_before=0.05,

@@ -15,10 +15,11 @@ from botocore.exceptions import ClientError
 from processor.batch import MOST_WAITING, Batch
 from processor.decode.advertisement import manufacturer_data, service_data, structure
 from processor.decode.formats import bthome, ruuvi
-from processor.devices import REMEMBERED_DEVICES, Devices, Vault
+from processor.devices import REMEMBERED_DEVICES, Devices
 from processor.errors import TransientError
 from processor.rules import Limits, Rules
 from processor.store.registry import Registry
+from processor.vault import Vault
 
 NOW = 1_700_000_000_000
 KEY = bytes(range(16))

@@ -10,9 +10,10 @@ from botocore.exceptions import ClientError
 from processor.batch import Batch
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
-from processor.devices import REMEMBERED_SECONDS, Devices, Vault
+from processor.devices import Devices
 from processor.rules import Limits, Rules
 from processor.store.registry import Device
+from processor.vault import REMEMBERED_SECONDS, Vault
 from tests.unit.test_provisioned import address, record
 
 KEY = bytes(range(16))

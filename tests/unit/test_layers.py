@@ -32,6 +32,7 @@ LAYERS = {
     "processor.ledger": 4,
     "processor.waiting": 4,
     "processor.devices": 4,
+    "processor.vault": 4,
     "processor.ingest": 4,
     "processor.rollup": 4,
     "processor.bulk": 4,
@@ -56,6 +57,7 @@ LAYERS = {
 SIDEWAYS = {
     ("processor.ingest", "processor.batch"),  # the handler's own part
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
+    ("processor.devices", "processor.vault"),
     ("processor.batch", "processor.ledger"),
     ("processor.batch", "processor.waiting"),
     ("processor.waiting", "processor.ledger"),

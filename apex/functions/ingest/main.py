@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from processor.devices import Devices, Vault
+from processor.devices import Devices
 from processor.ingest import Ingest
 from processor.quarantine import Quarantine
 from processor.rules import Rules
@@ -11,6 +11,7 @@ from processor.store import client
 from processor.store.registry import Registry
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
+from processor.vault import Vault
 
 settings = Settings.read()
 
