@@ -4,6 +4,10 @@ The stream says which items changed, no more. The touched ranges are read again,
 come to is written: nothing is added up from event to event, so an event seen twice, late, out of order or by two
 invocations at once changes nothing. See store/rollups.py and store/states.py for why that holds.
 
+A batch is done slice by slice, in the order of its sequence numbers: roll-ups and states of one before the next. The
+first is what the first record touched, the others are as large as surely fits into the time left. So however large a
+batch is, and however slow the tables are, the checkpoint moves, and the rest comes again.
+
 What DynamoDB deleted because it expired is passed over: it had been measured. What somebody else deleted makes its
 ranges be built anew, from what is left; not where others of its readings may have expired, which that would lose.
 """
@@ -11,17 +15,21 @@ ranges be built anew, from what is left; not where others of its readings may ha
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from typing import Any, Self
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from processor.errors import InvalidWrite, StoreError
+from processor.runs import GROWTH, Run, fitting, runs_of, take
 from processor.settings import Settings
+from processor.store.failures import DEADLINE
 from processor.store.reader import Reader
-from processor.store.rollups import RANGE_SECONDS, Rollup, Rollups, ranges_of, rollup_of, window
+from processor.store.rollups import Rollup, Rollups, rollup_of, window
 from processor.store.states import Known, State, States, join, state_of
 from processor.store.tables import SLOT_MS
 from processor.store.unreadable import Unread
@@ -34,70 +42,32 @@ MARGIN_SECONDS = 3.0
 STATES_SHARE = 0.5
 """The part of the time left in which devices' states are read; the rest is for writing them, though reads be slow."""
 
-RUN = 12
-"""So many neighbouring ranges are read at once: an hour, which bounds the memory that a replay takes."""
-
-TTL = "dynamodb.amazonaws.com"
-"""Who deletes expired items, as the stream's records name it ("Working with expired items", Developer Guide)."""
+NOT_BEGUN = f"{DEADLINE}: no time was left for all of the batch: the rest comes again"
 
 
-@dataclass(slots=True)
-class Run:
-    """Neighbouring ranges of one device, to be read at once, and what became of them.
+@dataclass(frozen=True, slots=True)
+class RolledUp:
+    """What became of a batch: of its runs; how many devices' states changed; which of its items have no slot."""
 
-    starts: theirs, epoch seconds. lowest: the lowest sequence number of the records that touched them. rebuild: the
-    starts of those that lost readings.
-    """
+    runs: list[Run]
+    devices: int
+    unread: Unread
 
-    device: str
-    starts: list[int]
-    lowest: int
-    rebuild: set[int] = field(default_factory=set)
-    state: State | None = None
-    written: int = 0
-    stale: int = 0
-    error: str = ""
-    invalid: str = ""
+    @property
+    def errors(self) -> list[str]:
+        """Why records have to come again, by run."""
+        return [run.error for run in self.runs if run.error]
 
-
-def runs_of(records: Iterable[Mapping[str, Any]]) -> list[Run]:
-    """Return what these stream records touched, by device and time. Expiries touch nothing."""
-    lowest: dict[tuple[str, int], int] = {}
-    rebuild = set()
-    for record in records:
-        if expired(record):
-            continue
-        change = record["dynamodb"]
-        device, slot = change["Keys"]["device"]["S"], int(change["Keys"]["slot"]["N"])
-        number = int(change["SequenceNumber"])
-        for start in ranges_of(slot):
-            place = device, start
-            lowest[place] = min(number, lowest.get(place, number))
-            if record["eventName"] == "REMOVE":
-                rebuild.add(place)
-    runs: list[Run] = []
-    for (device, start), number in sorted(lowest.items()):
-        last = runs[-1] if runs else None
-        if last is None or last.device != device or last.starts[-1] + RANGE_SECONDS != start or len(last.starts) == RUN:
-            last = Run(device, [], number)
-            runs.append(last)
-        last.starts.append(start)
-        last.lowest = min(last.lowest, number)
-        if (device, start) in rebuild:
-            last.rebuild.add(start)
-    return runs
-
-
-def expired(record: Mapping[str, Any]) -> bool:
-    """Tell whether the record is DynamoDB's own deletion of an expired item."""
-    by = record.get("userIdentity") or {}
-    return record["eventName"] == "REMOVE" and by.get("type") == "Service" and by.get("principalId") == TTL
+    @property
+    def invalid(self) -> list[str]:
+        """What was passed over, for no repetition can make it valid."""
+        return [*map(str, self.unread), *(run.invalid for run in self.runs if run.invalid)]
 
 
 class Aggregator:
     """The handler: `handle(event, context)`, with its clients passed in. pool: reads and writes many ranges at once.
 
-    retention: seconds after which readings may have expired. clock: epoch seconds.
+    retention: seconds after which readings may have expired. clock: epoch seconds. monotonic: the deadlines' clock.
     """
 
     def __init__(
@@ -110,6 +80,7 @@ class Aggregator:
         *,
         retention: float,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._rollups = rollups
@@ -118,6 +89,7 @@ class Aggregator:
         self._pool = pool
         self._retention = retention
         self._clock = clock
+        self._monotonic = monotonic
 
     @classmethod
     def of(
@@ -143,23 +115,30 @@ class Aggregator:
     def handle(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Handle one batch of stream records; return the lowest failed sequence number in Lambda's terms."""
         started = time.perf_counter()
-        deadline = time.monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
+        deadline = self._monotonic() + max(0.0, context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS)
         records = event.get("Records") or []
-        runs, changed = self.roll_up(records, deadline)
-        numbers = [run.lowest for run in runs if run.error]
+        found = self.roll_up(records, deadline)
+        numbers = [run.lowest for run in found.runs if run.error]
         failed = [record for record in records if numbers and _number(record) >= min(numbers)]
-        self._report(records, runs, changed, len(failed), (time.perf_counter() - started) * 1000, context)
+        self._report(records, found, len(failed), (time.perf_counter() - started) * 1000, context)
         lowest = min(failed, key=_number)["dynamodb"]["SequenceNumber"] if failed else None
         return {"batchItemFailures": [{"itemIdentifier": lowest}] if lowest is not None else []}
 
-    def roll_up(self, records: Iterable[Mapping[str, Any]], deadline: float) -> tuple[list[Run], int]:
-        """Roll up what these stream records touched; return what became of it, and how many devices' states changed.
-
-        deadline: of the monotonic clock. Where a run has an error, the records have to come again.
-        """
-        runs = runs_of(records)
-        list(self._pool.map(lambda run: self._run(run, deadline), runs))
-        return runs, self._join_states(runs, deadline)
+    def roll_up(self, records: Iterable[Mapping[str, Any]], deadline: float) -> RolledUp:
+        """Roll up what these stream records touched; return what became of it. deadline: of the monotonic clock."""
+        unread = Unread()
+        runs = runs_of(records, unread.add)
+        waiting, most, weight, changed = deque(runs), 1, inf, 0
+        begun = self._monotonic()
+        while part := take(waiting, most, weight):
+            list(self._pool.map(lambda run: self._run(run, deadline), part))
+            changed += self._join_states(part, deadline)
+            now = self._monotonic()
+            most, weight = GROWTH * len(part), fitting(part, now - begun, deadline - now)
+            begun = now
+        for run in waiting:
+            run.error = NOT_BEGUN
+        return RolledUp(runs, changed, unread)
 
     def _run(self, run: Run, deadline: float) -> None:
         """Read a run's ranges, and write what they come to."""
@@ -167,7 +146,10 @@ class Aggregator:
             span = window(run.starts[0], len(run.starts))
             unread = Unread()
             slots = list(self._reader.stored(run.device, *span, deadline=deadline, note=unread.add))
-        except StoreError as error:  # whatever stops a read, the readings are still there: the records come again
+        except InvalidWrite as error:  # no repetition makes the question valid
+            run.invalid = f"{run.device} {run.starts[0]}: {error}"
+            return
+        except StoreError as error:  # whatever else stops a read, the readings are still there: the records come again
             run.error = str(error)
             return
         run.invalid = next(map(str, unread), "")  # the others beside it are rolled up
@@ -215,12 +197,12 @@ class Aggregator:
     def _join_states(self, runs: Iterable[Run], deadline: float) -> int:
         """Join what the runs saw of each device into its state; return how many devices that changed."""
         states: dict[str, State] = {}
-        for run in sorted(runs, key=lambda run: run.lowest):  # what is read first must be what the checkpoint passes
+        for run in runs:
             if run.state is not None:
                 there = states.get(run.device)
                 states[run.device] = run.state if there is None else join(there, run.state)
         known: dict[str, Known | None] = {}
-        now = time.monotonic()
+        now = self._monotonic()
         try:
             for answer in self._states.answers(states, deadline=now + (deadline - now) * STATES_SHARE):
                 known |= answer
@@ -243,20 +225,19 @@ class Aggregator:
     def _report(
         self,
         records: list[Mapping[str, Any]],
-        runs: list[Run],
-        changed: int,
+        found: RolledUp,
         failed: int,
         duration_ms: float,
         context: Any,
     ) -> None:
         memory, peak_mb = usage(context)
-        invalid = [run.invalid for run in runs if run.invalid]
+        invalid = found.invalid
         counts = {
             "records": len(records),
-            "ranges": sum(len(run.starts) for run in runs),
-            "written": sum(run.written for run in runs),
-            "stale": sum(run.stale for run in runs),
-            "devices": changed,
+            "ranges": sum(len(run.starts) for run in found.runs),
+            "written": sum(run.written for run in found.runs),
+            "stale": sum(run.stale for run in found.runs),
+            "devices": found.devices,
             "invalid": len(invalid),
             "failed": failed,
         }
@@ -279,7 +260,7 @@ class Aggregator:
             },
         )
         line: dict[str, Any] = {"request_id": context.aws_request_id, **counts, "duration_ms": round(duration_ms, 1)}
-        errors = [run.error for run in runs if run.error] + invalid
+        errors = found.errors + invalid
         if errors:
             line["error"] = "; ".join(dict.fromkeys(errors[:5]))
         self._telemetry.log("rollup", line, warning=bool(errors))

@@ -246,9 +246,9 @@ resource "aws_cloudwatch_metric_alarm" "quarantine" {
 resource "aws_cloudwatch_metric_alarm" "rollups_invalid" {
   alarm_name          = "${local.prefix}-rollups-invalid"
   alarm_description   = <<-EOT
-    rollup left out a cell that is no reading, or passed over a range that DynamoDB calls invalid: an item of readings that
-    somebody changed by hand, or values too large. The readings are untouched; the function's log names device and time. Mend the
-    item, then run `processor verify --fix`.
+    rollup left out a cell that is no reading, or passed over an item whose slot is none, or a range that DynamoDB calls
+    invalid: an item of readings that somebody changed by hand, or values too large. The readings are untouched; the
+    function's log names device and time. Mend the item, then run `processor verify --fix`.
   EOT
   namespace           = local.metrics_namespace
   metric_name         = "RollupsInvalid"

@@ -181,7 +181,8 @@ processor.rules.Limits.allowed = lambda self, arrived: (arrived - 1_500, arrived
     }, """
 import processor.rollup, time
 runs_of = processor.rollup.runs_of
-processor.rollup.runs_of = lambda records: [run for run in runs_of(records) if run.starts[-1] > time.time() - 1800]
+late = time.time() - 1800
+processor.rollup.runs_of = lambda records, note: [run for run in runs_of(records, note) if run.starts[-1] > late]
 """),
     Guard("what is no answer of DynamoDB's is no success", "what is no answer of DynamoDB's is no success", {
         LOST: ("garbled",),
@@ -470,7 +471,7 @@ IN_SCENES = (
         {r"wrong: a roll-up changed": ("expired-visible",)},
         # Two guards, one behind the other: the deletion is passed over, and so would be the rebuild of what is so old.
         here=lambda patch: (
-            patch.setattr("processor.rollup.expired", lambda record: False),
+            patch.setattr("processor.runs.expired", lambda record: False),
             patch.setattr("processor.rollup.SLOT_MS", -(10**15)),
         ),
     ),

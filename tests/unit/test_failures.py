@@ -305,6 +305,18 @@ def test_a_roll_up_that_can_never_be_written_is_named_and_holds_its_batch_up_no_
     assert "too large" in reason
 
 
+@pytest.mark.parametrize("number", ["15.5", "1E+40", "9" * 38])
+def test_a_slot_that_is_none_is_named_and_hides_nothing_beside_it_in_its_batch(bench, number):
+    bad, good = bench.measure(1, OTHER), bench.measure(2)
+    bad["dynamodb"]["Keys"]["slot"]["N"] = number
+    bench.give_up_changes(bad, good)
+    counts, stay = bench.redrive()
+    assert (counts.rolled_up, stay) == (2, [])
+    assert set(bench.rolled_up().values()) == {1}
+    (reason,) = counts.reasons
+    assert reason.startswith(f"no roll-up: readings, {OTHER}: the item of slot {number}: ")
+
+
 def test_a_dry_run_says_how_many_changes_would_be_rolled_up(bench):
     bench.give_up_changes(bench.measure(1), bench.measure(2))
     before = dict(bench.bucket.objects)

@@ -35,6 +35,7 @@ LAYERS = {
     "processor.vault": 4,
     "processor.ingest": 4,
     "processor.rollup": 4,
+    "processor.runs": 4,
     "processor.bulk": 4,
     "processor.sync": 4,
     "processor.restore": 4,
@@ -57,6 +58,7 @@ LAYERS = {
 SIDEWAYS = {
     ("processor.ingest", "processor.batch"),  # the handler's own part
     ("processor.ingest", "processor.quarantine"),  # the handler is given a quarantine …
+    ("processor.rollup", "processor.runs"),  # the same of the stream's handler
     ("processor.devices", "processor.vault"),
     ("processor.batch", "processor.ledger"),
     ("processor.batch", "processor.waiting"),

@@ -20,11 +20,13 @@ from processor.quarantine import Quarantine
 from processor.reading import Reading
 from processor.rollup import Aggregator
 from processor.rules import Limits, Rules
-from processor.settings import Settings
 from processor.store import items
 from processor.store.items import ROUNDS, answers, get_items
+from processor.store.reader import Reader
 from processor.store.registry import Registry
 from processor.store.retries import Retries
+from processor.store.rollups import Rollups
+from processor.store.states import States
 from processor.store.tables import cell_name, cell_value, slot_of
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
@@ -214,10 +216,16 @@ class Inline(Executor):
 
 def test_the_roll_up_gets_further_with_each_invocation_where_devices_states_are_read_slowly(virtual, memory):
     table = Provisioned(virtual, 5, memory)
-    handler = Aggregator.of(
-        Settings.read({}), table, Telemetry("test-provisioned-rollup", stream=io.StringIO()), Inline(),
+    handler = Aggregator(
+        Reader(table, "processor-readings"),
+        Rollups(table, "processor-rollups"),
+        States(table, "processor-devices"),
+        Telemetry("test-provisioned-rollup", stream=io.StringIO()),
+        Inline(),
+        retention=10**9,
         clock=lambda: NOW / 1000,
-    )  # fmt: skip
+        monotonic=virtual,
+    )
     start = slot_of(NOW)
     records = []
     for n in range(1, 401):

@@ -13,7 +13,8 @@ import pytest
 from processor.errors import InvalidWrite, TransientError
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
-from processor.rollup import RUN, Aggregator, runs_of
+from processor.rollup import Aggregator
+from processor.runs import RUN, runs_of
 from processor.store.reader import Reader
 from processor.store.rollups import Rollup, Rollups
 from processor.store.states import States
@@ -23,6 +24,7 @@ from processor.telemetry import Telemetry
 START = 1_700_000_100
 A, B = "CB:B8:33:4C:88:4F", "C0:00:00:00:00:01"
 EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+VALUES = "ExpressionAttributeValues"
 SERVICES = itertools.count()
 """Each handler logs under a name of its own: Powertools keeps a logger's stream, also when the handler is gone."""
 
@@ -86,8 +88,8 @@ def world():
 def test_records_become_runs_of_neighbouring_ranges():
     runs = runs_of([record(9, slot=START), record(4, slot=START + 330), record(6, B), record(11, slot=START + 3000)])
     assert [(run.device, run.starts, run.lowest) for run in runs] == [
-        (B, [START], 6),
         (A, [START - 300, START, START + 300], 4),
+        (B, [START], 6),
         (A, [START + 3000 - 300, START + 3000], 11),
     ]
 
@@ -186,9 +188,9 @@ def test_the_lowest_record_of_what_failed_comes_back(world, operation):
 
     world.tables.fault = fail
     answer = world.handle(record("009", B), record("0010", A), record("0011", B), record("0012", A))
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "009" if operation == "BatchGetItem" else "0010"}]}
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "0010"}]}
     blob, line = world.said
-    assert blob["RecordsFailed"] == [4.0 if operation == "BatchGetItem" else 3.0]
+    assert blob["RecordsFailed"] == [3.0]
     assert line["level"] == "WARNING"
     assert "slowly" in line["error"]
     world.tables.fault = None
@@ -232,6 +234,55 @@ def test_a_cell_that_is_no_reading_is_counted_and_hides_nothing_beside_it(world,
     assert world.handle(record(1, slot=bad), record(2, B, good)) == {"batchItemFailures": []}
     assert world.stored == {(A, START): (1, 1), (B, START): (1, 1)}
     assert world.said[0]["RollupsInvalid"] == [1]
+
+
+NO_SLOTS = {
+    "a fraction": "15.5",
+    "an exponent": "1E+40",
+    "negative": "-15",
+    "amid a slot": str(START + 121),
+    "38 digits": "9" * 38,
+    "beyond all time": "1" * 20,
+}
+
+
+@pytest.mark.parametrize("number", NO_SLOTS.values(), ids=NO_SLOTS)
+def test_a_record_whose_slot_is_none_is_counted_named_and_passed_over(world, number):
+    """Somebody put an item by hand: it raised, or DynamoDB refused to read there, until the record was a day old."""
+
+    def refuse(operation, body):
+        if operation == "Query" and any(len(each.get("N", "")) > 38 for each in body[VALUES].values()):
+            raise InvalidWrite("ValidationException", "more than 38 significant digits")
+
+    world.tables.fault = refuse
+    world.measure(120_000)
+    assert world.handle(record(1, B, number), record(2), record(3, B, number)) == {"batchItemFailures": []}
+    assert world.stored == {(A, START): (1, 1)}
+    blob, line = world.said
+    assert (blob["RollupsInvalid"], blob["Rollup"]["ranges"]) == ([1], 1)
+    assert f"readings, {B}: the item of slot {number}: " in line["error"]
+    assert line["level"] == "WARNING"
+
+
+def test_who_deletes_an_item_without_a_slot_raises_no_second_alarm(world):
+    assert world.handle(record(1, slot="15.5", name="REMOVE")) == {"batchItemFailures": []}
+    assert world.said[0]["RollupsInvalid"] == [0]
+
+
+def test_a_read_that_dynamodb_calls_invalid_is_counted_and_passed_over(world):
+    for device in (A, B):
+        world.measure(120_000, device=device)
+
+    def refuse(operation, body):
+        if operation == "Query" and A in json.dumps(body):
+            raise InvalidWrite("ValidationException", "no such key")
+
+    world.tables.fault = refuse
+    assert world.handle(record(1), record(2, B)) == {"batchItemFailures": []}
+    assert set(world.stored) == {(B, START)}
+    blob, line = world.said
+    assert blob["RollupsInvalid"] == [1]
+    assert f"{A} {START}: ValidationException: no such key" in line["error"]
 
 
 def test_the_deadline_reaches_every_call(world):
