@@ -25,7 +25,8 @@ NONE_LEFT_OUT: Mapping[int, Collection[int]] = {}
 PATIENCE_SECONDS = 60.0
 """How long a write may take where no invocation's end limits it; what is then left has failed."""
 LOOKUPS_SHARE = 0.5
-"""The part of the time left in which the registry and keys are asked for: whatever hangs there, the rest is written."""
+"""So much of its time may a batch wait for answers of the registry and for keys: whatever hangs there, the rest is
+written."""
 MOST_WAITING = 5_000
 """So much may wait at once, and is asked for at once: a flood must not take the memory, nor drive from the registry's
 (REMEMBERED_DEVICES) what was just asked for."""
@@ -60,8 +61,8 @@ class Batch(Ledger):
         self._within(None)
 
     def _within(self, deadline: float | None) -> None:
-        """Ask the registry and for keys until `deadline`, and no longer."""
-        self.rules = rules = self.rules.within(deadline)
+        """Ask the registry and for keys for LOOKUPS_SHARE of the time until `deadline`, and no longer."""
+        self.rules = rules = self.rules.within(deadline, LOOKUPS_SHARE)
         self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
 
     def decode(self, deadline: float | None = None) -> None:
@@ -74,8 +75,7 @@ class Batch(Ledger):
         stored must not depend on how records fall into batches, or a replay would change the table.
         """
         if deadline is not None:
-            now = time.monotonic()
-            self._within(now + max(0.0, deadline - now) * LOOKUPS_SHARE)
+            self._within(deadline)
         for place, record in enumerate(self.records):
             kinesis = record["kinesis"]
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)
@@ -132,7 +132,8 @@ class Batch(Ledger):
         devices = self.rules.devices
         for start in range(0, len(entries), MOST_WAITING):
             some = entries[start : start + MOST_WAITING]
-            refused = self._load({each.device for _, each in some if each.device is not None})
+            # In their order: where not all can be asked for, the first records are the first to go on.
+            refused = self._load(dict.fromkeys(each.device for _, each in some if each.device is not None))
             for record, (advertisement, source, device) in some:
                 self._asked = refused is None or devices is None or device is None or devices.ready(device)
                 self._take(advertisement, source, record.arrived, record.found, record.waiting)
@@ -147,7 +148,7 @@ class Batch(Ledger):
                 self.rejections[place].sort(key=lambda each: -1 if each.index is None else each.index)
             self._finish(place, arrived, found, better)
 
-    def _load(self, names: set[str]) -> StoreError | None:
+    def _load(self, names: Collection[str]) -> StoreError | None:
         """Ask the registry for these devices; return why it could not be asked."""
         try:
             if names and self.rules.devices is not None:

@@ -7,10 +7,12 @@ another cache between would only copy it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
@@ -20,8 +22,9 @@ from processor.store.registry import Device, Registry
 from processor.vault import REMEMBERED_SECONDS, Opened, Vault
 
 REMEMBERED_DEVICES = 10_000
-SOON_SECONDS = 10.0
-"""What is forgotten within so many seconds is asked for with the rest: else each would be, alone, a moment later."""
+SOON_SECONDS, SOON_AT_MOST = 10.0, 30.0
+"""What is forgotten within so many seconds is asked for with the rest: else each would be, alone, a moment later. It is
+as long as the rest may take, up to the second."""
 LEARNED_AT_ONCE = 100
 """So many models are written down in one go: a flood of names must not take the time that a batch has."""
 
@@ -71,15 +74,16 @@ class Devices(Mapping[str, bytes]):
         self._memory: OrderedDict[str, Remembered] = OrderedDict()
 
     def load(self, addresses: Iterable[str], *, deadline: float | None = None) -> None:
-        """Ask the registry for those of the devices that are not remembered, all at once, until `deadline`.
+        """Ask the registry for those of the devices that are not remembered, in their order, until `deadline`.
 
         Where it raises, what the registry answered until then is remembered: who asks again gets further.
         """
         now = self._clock()
+        soon = SOON_SECONDS if deadline is None else min(SOON_AT_MOST, max(SOON_SECONDS, deadline - time.monotonic()))
         missing = []
         with self._lock:
-            for address in set(addresses):
-                if self._recall(address, now + SOON_SECONDS) is None:
+            for address in dict.fromkeys(addresses):
+                if self._recall(address, now + soon) is None:
                     missing.append(address)
                 else:  # what comes now must not drive it out
                     self._memory.move_to_end(address)
@@ -92,9 +96,9 @@ class Devices(Mapping[str, bytes]):
         """Tell whether the device, or at least its key, can be told without asking the registry first."""
         return (key and address in self._fixed) or self._recall(address, self._clock()) is not None
 
-    def registered(self, address: str, *, deadline: float | None = None) -> bool:
+    def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
-        device = self._find(address, deadline).device
+        device = self._find(address).device
         return device is not None and device.registered
 
     def lacking(self, address: str) -> str:
@@ -102,9 +106,9 @@ class Devices(Mapping[str, bytes]):
         found = self._recall(address, self._clock())
         return "" if found is None or found.opened is None else found.opened.why
 
-    def heard(self, address: str, *, deadline: float | None = None) -> str | None:
+    def heard(self, address: str) -> str | None:
         """Return the local name or model that the device once said."""
-        device = self._find(address, deadline).device
+        device = self._find(address).device
         return None if device is None else device.heard
 
     def learn(self, models: Mapping[str, str], *, deadline: float | None = None) -> None:
@@ -122,22 +126,25 @@ class Devices(Mapping[str, bytes]):
                 self._registry.put(Device(address, heard=model), deadline=deadline)
                 self._keep(address, replace(device, heard=model), self._clock())
 
-    def within(self, deadline: float | None) -> Lookups:
+    def within(self, deadline: float | None, share: float) -> Lookups:
         """Return the devices as one batch asks for them."""
-        return Lookups(self, deadline)
+        return Lookups(self, deadline, share)
 
     def __getitem__(self, address: str) -> bytes:
-        return self.key(address, self.within(None))
+        return self.key(address, Lookups(self))
 
     def key(self, address: str, lookups: Lookups) -> bytes:
         """Return a device's bindkey. Raises KeyError where it has none, TransientError where it cannot be had now."""
         fixed = self._fixed.get(address)
         if fixed is not None:
             return fixed
-        found = self._find(address, lookups.deadline)
+        lookups.know(address)
+        found = self._find(address)
         opened = found.opened
         if opened is None or opened.until <= self._clock():
-            opened = found.opened = lookups.once(found.kept_in, lambda: self._open(found))
+            at_hand = found.kept_in is None or (found.device is not None and self._vault.remembers(found.device))
+            opened = self._open(found) if at_hand else lookups.once(str(found.kept_in), lambda: self._open(found))
+            found.opened = opened
         if opened.key is None:
             raise KeyError(address)
         return opened.key
@@ -179,50 +186,69 @@ class Devices(Mapping[str, bytes]):
 
 
 class Lookups(Mapping[str, bytes]):
-    """The devices as one batch asks for them: not after `deadline`, and not again for a key that cannot be had now.
+    """The devices as one batch asks for them: for a while, and not again for a key that cannot be had now.
 
-    deadline: time.monotonic() seconds, or None. What is remembered, is told after it too.
+    deadline: time.monotonic() seconds; None: for as long as it takes. share: the part of the time until then that may
+    be spent in waiting for answers. What is remembered is told after that, too.
     """
 
-    def __init__(self, devices: Devices, deadline: float | None) -> None:
+    def __init__(self, devices: Devices, deadline: float | None = None, share: float = 1.0) -> None:
         self._devices = devices
-        self.deadline = deadline
+        self._deadline = deadline
+        self._left = math.inf if deadline is None else max(0.0, deadline - time.monotonic()) * share
         self.ready, self.lacking = devices.ready, devices.lacking
         self._refused: dict[str, TransientError] = {}
 
-    def within(self, deadline: float | None) -> Lookups:
+    def within(self, deadline: float | None, share: float) -> Lookups:
         """Return the devices as another batch asks for them."""
-        return Lookups(self._devices, deadline)
+        return Lookups(self._devices, deadline, share)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[float | None]:
+        """Give the time until when an answer may be waited for, and count how long that was."""
+        begun = time.monotonic()
+        try:
+            yield None if self._deadline is None else min(self._deadline, begun + self._left)
+        finally:
+            self._left -= time.monotonic() - begun
 
     def load(self, addresses: Iterable[str]) -> None:
         """Prepare to be asked for these devices, all at once."""
-        self._devices.load(addresses, deadline=self.deadline)
+        with self._waiting() as deadline:
+            self._devices.load(addresses, deadline=deadline)
+
+    def know(self, address: str) -> None:
+        """Ask the registry for a device that is not remembered."""
+        if not self.ready(address):
+            self.load((address,))
 
     def registered(self, address: str) -> bool:
         """Tell whether somebody registered the device."""
-        return self._devices.registered(address, deadline=self.deadline)
+        self.know(address)
+        return self._devices.registered(address)
 
     def heard(self, address: str) -> str | None:
         """Return what the device once said of its model."""
-        return self._devices.heard(address, deadline=self.deadline)
+        self.know(address)
+        return self._devices.heard(address)
 
     def learn(self, models: Mapping[str, str]) -> None:
         """Remember what devices say of their models."""
-        self._devices.learn(models, deadline=self.deadline)
+        with self._waiting() as deadline:
+            self._devices.learn(models, deadline=deadline)
 
-    def once(self, what: str | None, ask: Callable[[], Opened]) -> Opened:
-        """Ask for a key, unless that was refused before, or it is too late. what: where it is kept, if it is."""
-        if what is None:
-            return ask()
+    def once(self, what: str, ask: Callable[[], Opened]) -> Opened:
+        """Ask for a key, unless that was refused before, or there is no time. what: where it is kept."""
         if what in self._refused:
             raise self._refused[what].with_traceback(None)
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise TransientError(DEADLINE, f"no time was left to ask for {what}")
-        try:
-            return ask()
-        except TransientError as error:
-            self._refused[what] = error
-            raise
+        with self._waiting() as deadline:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TransientError(DEADLINE, f"no time was left to ask for {what}")
+            try:
+                return ask()
+            except TransientError as error:
+                self._refused[what] = error
+                raise
 
     def __getitem__(self, address: str) -> bytes:
         return self._devices.key(address, self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from processor.decode import NO_KEYS
 from processor.decode.gateways import ALL, Known
@@ -60,10 +60,10 @@ class Directory(Protocol):
 
 @runtime_checkable
 class Asked(Protocol):
-    """A directory, or keys, that others have to be asked for: by one batch until a deadline (devices.Lookups)."""
+    """A directory, or keys, that others have to be asked for: by one batch, for a while (devices.Lookups)."""
 
-    def within(self, deadline: float | None) -> Self:
-        """Return the same as one batch asks for it: not after `deadline` (time.monotonic() seconds)."""
+    def within(self, deadline: float | None, share: float) -> Self:
+        """Return the same as one batch asks for it: for a share of the time until `deadline` (time.monotonic())."""
 
 
 class Historic:
@@ -78,9 +78,9 @@ class Historic:
         self.load, self.ready, self.lacking = devices.load, devices.ready, devices.lacking
         self.registered, self.heard = devices.registered, devices.heard
 
-    def within(self, deadline: float | None) -> Historic:
+    def within(self, deadline: float | None, share: float) -> Historic:
         """Return the same as one batch asks for it."""
-        return Historic(_within(self._devices, deadline), learn=self._learn)
+        return Historic(_within(self._devices, deadline, share), learn=self._learn)
 
     def learn(self, models: Mapping[str, str]) -> None:
         """Remember the models of those devices that have said nothing so far."""
@@ -123,18 +123,22 @@ class Rules(NamedTuple):
         """Return the same rules for records of the past, which teach the registry nothing that it knows better."""
         return self if self.devices is None else self._replace(devices=Historic(self.devices, learn=learn))
 
-    def within(self, deadline: float | None) -> Rules:
-        """Return the same rules for one batch, whose registry and keys are not asked after `deadline`.
+    def within(self, deadline: float | None, share: float) -> Rules:
+        """Return the same rules for one batch, which waits for its registry and keys for a share of its time.
 
-        deadline: time.monotonic() seconds, or None.
+        deadline: when that ends, in time.monotonic() seconds; None: there is no end.
         """
         if self.devices is None:
             return self
-        return self._replace(devices=_within(self.devices, deadline), keys=_within(self.keys, deadline))
+        devices = _within(self.devices, deadline, share)
+        keys: object = self.keys
+        # The same ones, where they are: so they spend the same time.
+        keys = devices if keys is self.devices else _within(self.keys, deadline, share)
+        return self._replace(devices=devices, keys=cast("Mapping[str, bytes]", keys))
 
 
-def _within(asked: T, deadline: float | None) -> T:
-    return asked.within(deadline) if isinstance(asked, Asked) else asked
+def _within(asked: T, deadline: float | None, share: float) -> T:
+    return asked.within(deadline, share) if isinstance(asked, Asked) else asked
 
 
 def known_gateways(settings: Settings) -> Known:

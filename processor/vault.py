@@ -104,6 +104,11 @@ class Vault:
             raise SettingsError(f"the bindkey of {device.address} has {len(key)} bytes, not 16")
         return Opened(key, until)
 
+    def remembers(self, device: Device) -> bool:
+        """Tell whether `open` need not ask anybody: the device's secret was read lately, for another one say."""
+        found = None if device.key or not device.secret else self._read.get(device.secret)
+        return found is not None and found[1] > self._clock()
+
     def _secret(self, name: str) -> tuple[Any, float]:
         """Return what a secret holds, parsed where it is JSON, or why it cannot be had; and until when that counts."""
         now = self._clock()

@@ -3,7 +3,7 @@
 An item is kept as long as its own `expires` says, which is not always RETENTION_DAYS: the shell may lack the
 deployment's, another one held when it was written, or somebody shortened it, to have that item deleted. What was
 measured beside it at about the same time was probably kept as long; another time's, or another device's, need not be.
-So only what lies nearest counts: the slots of the range's own window, or the nearest ones around it where none is left.
+So only what lies nearest counts: the slots of the range's own window, and the next ones around it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def kept(slot: int, expires: int | None) -> int:
 
 
 def shortest_kept(slots: Sequence[Slot], start: int) -> Kept | None:
-    """Return the slot that is kept the shortest, of those (in order) of a range's window, or else on either side of it.
+    """Return the slot that is kept the shortest, of those (in order) of a range's window and the next on either side.
 
     start: the range's, epoch seconds. None where there are no slots.
     """
     begin, end = window(start)
     first = bisect_left(slots, (begin - SLOT_MS) // 1000, key=start_of_slot)
     last = bisect_left(slots, -(-end // 1000), key=start_of_slot)
-    near = slots[first:last] or slots[max(first - 1, 0) : last + 1]
+    near = slots[max(first - 1, 0) : last + 1]  # of those within, what came late may be all that is left
     return min((Kept(kept(slot.start, slot.expires), slot.device, slot.start) for slot in near), default=None)
 
 

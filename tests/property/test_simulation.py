@@ -112,15 +112,15 @@ def test_what_a_simulation_stored_can_be_read_by_its_own_clock(new_bucket):
 
 def test_the_registry_is_asked_again_when_what_it_said_is_no_longer_remembered(new_bucket, monkeypatch):
     asked = {}
-    many = Registry.many
+    answers = Registry.answers
 
-    def counted(self, addresses):
+    def counted(self, addresses, *, deadline=None):
         addresses = list(addresses)
         for address in addresses:
             asked.setdefault(address, []).append(simulation.now)
-        return many(self, addresses)
+        return answers(self, addresses, deadline=deadline)
 
-    monkeypatch.setattr(Registry, "many", counted)
+    monkeypatch.setattr(Registry, "answers", counted)
     simulation = Simulation(new_bucket(), seed=5, devices=16, rate=0.2)
     simulation.run(1200)
     assert asked

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
+import processor.batch
 from processor.batch import Batch
 from processor.decode.advertisement import manufacturer_data, service_data
 from processor.decode.formats import bthome, ruuvi
 from processor.devices import Devices
+from processor.errors import TransientError
 from processor.rules import Limits, Rules
 from processor.store.registry import Device
 from processor.vault import REMEMBERED_SECONDS, Vault
@@ -137,3 +139,34 @@ def test_keys_that_nobody_answers_for_take_half_of_the_time_and_all_else_is_writ
     assert len(service.asked) == 5
     assert batch.failed == dict.fromkeys(range(30), 1)
     assert clock.now < 50
+
+
+def test_time_spent_in_decoding_is_none_that_was_waited_for_answers(clock, monkeypatch):
+    """Where decoding takes more than half of the time, what waits for the registry is asked for all the same."""
+    decode = processor.batch.heard
+
+    def slowly(*given):
+        clock.sleep(0.3)
+        return decode(*given)
+
+    monkeypatch.setattr(processor.batch, "heard", slowly)
+    service = Service(clock, "")
+    rules = world(clock, service, Device(address(1), key=KEY))
+    batch = decoded(rules, *[address(1)] * 100, deadline=clock.now + 50)
+    assert batch.response() == {"batchItemFailures": []}
+    assert clock.now > 25
+
+
+def test_a_secret_that_was_read_is_told_after_the_time_for_asking(clock):
+    service = Service(clock, "")
+    rules = world(
+        clock, service, *(Device(address(n), secret="fleet/keys") for n in (1, 2)), Device(address(3), key=KEY)
+    )
+    rules.devices.load([address(n) for n in (1, 2, 3)])
+    lookups = rules.devices.within(clock.now + 10, 0.5)
+    assert lookups[address(1)] == KEY
+    clock.sleep(10)
+    assert lookups[address(2)] == KEY
+    with pytest.raises(TransientError, match=f"no time was left to ask for the sealed bindkey of {address(3)}"):
+        lookups[address(3)]
+    assert service.asked == ["fleet/keys"]

@@ -30,6 +30,7 @@ from processor.store.states import States
 from processor.store.tables import cell_name, cell_value, slot_of
 from processor.store.writer import Writer
 from processor.telemetry import Telemetry
+from processor.vault import REMEMBERED_SECONDS
 
 NOW = 1_700_000_000_000
 MINE = "CB:B8:33:4C:88:4F"
@@ -203,6 +204,49 @@ def test_neighbours_noise_does_not_hold_a_shard_where_the_registry_is_slow(virtu
     assert not answer["batchItemFailures"]
     assert made > 1  # or it would show nothing
     assert table.read == 500
+
+
+def test_more_noise_than_is_remembered_for_long_enough_is_worked_off_in_the_streams_order(virtual, memory):
+    """What was answered for later records is of no use when they come: it is forgotten by then."""
+    table = Provisioned(virtual, 5, memory)
+    devices = Devices(Registry(table, "processor-devices"), None, clock=virtual)
+    ingest = Ingest(
+        Writer(table, "processor-readings", threads=1),
+        Quarantine("bucket", lambda: None),
+        Telemetry("test-provisioned-order", stream=io.StringIO()),
+        Rules(Limits(400 * 86400), devices, devices=devices),
+    )
+    noise = manufacturer_data(0xFFFF, b"?")
+    count = 2 * 2 * 5 * round(REMEMBERED_SECONDS)  # half a unit each: twice what is read until the first is forgotten
+    records = [record(n, address(n), noise) for n in range(1, count + 1)]
+    made = 0
+    while records:
+        (failed,) = invoked(ingest, records, virtual)["batchItemFailures"] or [{"itemIdentifier": str(count + 1)}]
+        left = count + 1 - int(failed["itemIdentifier"])
+        assert left < len(records)  # the checkpoint moves, each time
+        records = records[len(records) - left :]
+        made += 1
+    assert made > 10
+    assert table.read < 1.1 * count
+
+
+def test_what_is_forgotten_while_the_rest_is_asked_for_is_asked_for_with_it(virtual):
+    class Slow:
+        asked = 0
+
+        def answers(self, addresses, *, deadline=None):
+            virtual.sleep(20.0)
+            self.asked += len(addresses)
+            yield dict.fromkeys(addresses)
+
+    registry = Slow()
+    devices = Devices(registry, None, clock=virtual)
+    names = [address(n) for n in range(500)]
+    devices.load(names)
+    virtual.sleep(REMEMBERED_SECONDS - 15)
+    devices.load([*names, address(500)], deadline=virtual.now + 25)
+    assert all(map(devices.ready, names))
+    assert registry.asked == 1001
 
 
 class Inline(Executor):

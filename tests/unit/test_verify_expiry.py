@@ -13,11 +13,12 @@ from processor.cli import main
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.reading import Reading
 from processor.settings import Settings
+from processor.store.differences import EXPIRED, Difference
 from processor.store.reader import Reader
 from processor.store.rollups import Rollup, Rollups, item_of, ranges_of, rollup_of
 from processor.store.states import States, state_of
-from processor.store.tables import SLOT_SECONDS, cell_name, cell_value, slot_of
-from processor.verify.expiry import Kept
+from processor.store.tables import SLOT_SECONDS, Slot, cell_name, cell_value, slot_of
+from processor.verify.expiry import Kept, by_expiry
 from processor.verify.plan import Plan
 from processor.verify.verifier import Verifier
 
@@ -138,6 +139,16 @@ def test_where_an_item_beside_what_is_gone_is_kept_for_a_shorter_time_it_is_name
     assert verify(store, Plan(shown=0)).shorteners == []
     store.lose(A, START + 130)  # when it has gone, nothing says any more that it had expired
     assert dict(verify(store).left) == {"foreign": 1}
+
+
+def test_where_only_what_came_late_is_left_the_next_ones_on_either_side_say_that_the_others_expired():
+    """EXPIRES_FROM=arrival: what came 20 days late is kept for 20 days longer than what was measured beside it."""
+    late = Slot(A, START + 100, START + 100 + SLOT_SECONDS + 50 * DAY, {}, {})
+    beside = Slot(A, START + 900, START + 900 + SLOT_SECONDS + 30 * DAY, {}, {})
+    found = [Difference(A, START, "foreign", None, None)]
+    assert by_expiry(found, [late], START + 35 * DAY) == (found, [])
+    judged, by = by_expiry(found, [late, beside], START + 35 * DAY)
+    assert ([each.kind for each in judged], by) == ([EXPIRED], [Kept(30 * DAY, A, beside.start)])
 
 
 def test_each_item_is_named_once_and_every_range_counted(store):
