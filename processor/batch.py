@@ -58,12 +58,7 @@ class Batch(Ledger):
         """Whether the registry was asked, and every record heard that may say a model: nothing waits any more."""
         self._waiting: list[Record] = []
         self._held = 0
-        self._within(None)
-
-    def _within(self, deadline: float | None) -> None:
-        """Ask the registry and for keys for LOOKUPS_SHARE of the time until `deadline`, and no longer."""
-        self.rules = rules = self.rules.within(deadline, LOOKUPS_SHARE)
-        self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
+        self._keys = rules.keys
 
     def decode(self, deadline: float | None = None) -> None:
         """Decode every record and group what is to be written.
@@ -74,8 +69,8 @@ class Batch(Ledger):
         A superseded format is ignored where the same record holds the better one, not the same batch: what is
         stored must not depend on how records fall into batches, or a replay would change the table.
         """
-        if deadline is not None:
-            self._within(deadline)
+        self.rules = rules = self.rules.within(deadline, LOOKUPS_SHARE)
+        self._keys = rules.keys if rules.devices is None else AtHand(rules.keys, rules.devices)
         for place, record in enumerate(self.records):
             kinesis = record["kinesis"]
             arrived = round(kinesis["approximateArrivalTimestamp"] * 1000)

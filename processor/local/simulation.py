@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from processor.errors import LocalError, TransientError
 from processor.ingest import Ingest
 from processor.local.check import Verdict, compare
 from processor.local.fleet import Fleet
+from processor.local.inline import Inline
 from processor.local.mapping import EventSourceMapping, MappingSettings, Throttled
 from processor.local.memory_dynamodb import Item, MemoryDynamoDB
 from processor.local.memory_kinesis import MemoryKinesis, client_error
@@ -208,7 +208,7 @@ class Simulation:
         return Ingest(writer, self.quarantine, _quiet("ingest"), self.rules).handle
 
     def _aggregator(self) -> Callable[[Mapping[str, Any], Any], Any]:
-        return Aggregator.of(self.settings, self.dynamodb, _quiet("rollup"), _Inline(), clock=self.clock).handle
+        return Aggregator.of(self.settings, self.dynamodb, _quiet("rollup"), Inline(), clock=self.clock).handle
 
     def _function(self, handle: Callable[[Mapping[str, Any], Any], Any]) -> Callable[[bytes], Any]:
         context = SimpleNamespace(
@@ -270,19 +270,6 @@ class _Timestamp(float):
     def timestamp(self) -> float:
         """Return seconds since 1970."""
         return float(self)
-
-
-class _Inline(Executor):
-    """An executor that does what it is given at once, in the caller's thread."""
-
-    def submit(self, job: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Do it, and return what came of it."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(job(*arguments, **named))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def _quiet(name: str) -> Telemetry:

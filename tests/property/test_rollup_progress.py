@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from processor.local.inline import Inline
 from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.local.memory_streams import MemoryStreams
@@ -44,18 +44,6 @@ class Quiet:
 
     def log(self, message, extra, *, warning=False):
         self.lines.append(extra)
-
-
-class Inline(Executor):
-    """Does each job at once, in the thread that asks for it."""
-
-    def submit(self, job, *arguments, **options):
-        done = Future()
-        try:
-            done.set_result(job(*arguments, **options))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 class World:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 
 import orjson
@@ -15,6 +14,7 @@ from processor.decode.formats import ruuvi
 from processor.devices import Devices
 from processor.errors import TransientError
 from processor.ingest import Ingest
+from processor.local.inline import Inline
 from processor.local.memory_dynamodb import MemoryDynamoDB
 from processor.quarantine import Quarantine
 from processor.reading import Reading
@@ -183,16 +183,21 @@ def invoked(handler, records, clock):
     return answer
 
 
+def ingest_of(table, clock, name):
+    """Return the handler, with its registry in the table, too. name: its logger's own."""
+    devices = Devices(Registry(table, "processor-devices"), None, clock=clock)
+    return Ingest(
+        Writer(table, "processor-readings", threads=1),
+        Quarantine("bucket", lambda: None),
+        Telemetry(name, stream=io.StringIO()),
+        Rules(Limits(400 * 86400), devices, devices=devices),
+    )
+
+
 def test_neighbours_noise_does_not_hold_a_shard_where_the_registry_is_slow(virtual, memory):
     """Each invocation gets further, ends in its time, and stores what needs no registry."""
     table = Provisioned(virtual, 5, memory)
-    devices = Devices(Registry(table, "processor-devices"), None, clock=virtual)
-    ingest = Ingest(
-        Writer(table, "processor-readings", threads=1),
-        Quarantine("bucket", lambda: None),
-        Telemetry("test-provisioned", stream=io.StringIO()),
-        Rules(Limits(400 * 86400), devices, devices=devices),
-    )
+    ingest = ingest_of(table, virtual, "test-provisioned")
     noise = manufacturer_data(0xFFFF, b"?")
     records = [record(n, address(n), noise) for n in range(1, 501)]
     records.append(record(501, MINE, plain()))
@@ -209,13 +214,7 @@ def test_neighbours_noise_does_not_hold_a_shard_where_the_registry_is_slow(virtu
 def test_more_noise_than_is_remembered_for_long_enough_is_worked_off_in_the_streams_order(virtual, memory):
     """What was answered for later records is of no use when they come: it is forgotten by then."""
     table = Provisioned(virtual, 5, memory)
-    devices = Devices(Registry(table, "processor-devices"), None, clock=virtual)
-    ingest = Ingest(
-        Writer(table, "processor-readings", threads=1),
-        Quarantine("bucket", lambda: None),
-        Telemetry("test-provisioned-order", stream=io.StringIO()),
-        Rules(Limits(400 * 86400), devices, devices=devices),
-    )
+    ingest = ingest_of(table, virtual, "test-provisioned-order")
     noise = manufacturer_data(0xFFFF, b"?")
     count = 2 * 2 * 5 * round(REMEMBERED_SECONDS)  # half a unit each: twice what is read until the first is forgotten
     records = [record(n, address(n), noise) for n in range(1, count + 1)]
@@ -247,15 +246,6 @@ def test_what_is_forgotten_while_the_rest_is_asked_for_is_asked_for_with_it(virt
     devices.load([*names, address(500)], deadline=virtual.now + 25)
     assert all(map(devices.ready, names))
     assert registry.asked == 1001
-
-
-class Inline(Executor):
-    """Does what it is given at once."""
-
-    def submit(self, function, /, *arguments, **named):
-        done = Future()
-        done.set_result(function(*arguments, **named))
-        return done
 
 
 def test_the_roll_up_gets_further_with_each_invocation_where_devices_states_are_read_slowly(virtual, memory):

@@ -10,7 +10,6 @@ import random
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +26,7 @@ from processor.local.faults.firsts import Firsts
 from processor.local.faults.input import post
 from processor.local.faults.order import Order
 from processor.local.faults.states import StatesSeen
+from processor.local.inline import Inline
 from processor.local.mapping import EventSourceMapping, MappingSettings
 from processor.local.memory_dynamodb import MAXIMUM_ITEM, Item, MemoryDynamoDB
 from processor.local.memory_kinesis import MemoryKinesis
@@ -51,19 +51,6 @@ POLL_SECONDS = 1.0
 """How often the mapping reads a stream that has nothing new."""
 
 CONTEXT = SimpleNamespace(aws_request_id="scene", memory_limit_in_mb=256, get_remaining_time_in_millis=lambda: 60_000)
-
-
-class Inline(Executor):
-    """Does each job at once, in the thread that asks for it."""
-
-    def submit(self, job: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        """Do it."""
-        done: Future[Any] = Future()
-        try:
-            done.set_result(job(*arguments, **options))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 class Nowhere:
